@@ -1,0 +1,27 @@
+"""One form for every error a user can cause: what was given, what is allowed, the nearest match, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RavineError(ValueError):
+    """Something the user gave cannot be used; raised before anything has changed."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name that looks most like `given`, or None where nothing does."""
+    found = difflib.get_close_matches(given.lower(), list(allowed), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> RavineError:
+    """The error for a name that does not exist.
+
+    >>> print(unknown("optimizer", "adamm", ["adam", "sgd"]))
+    unknown optimizer 'adamm': did you mean 'adam'? Allowed: adam, sgd.
+    """
+    names = sorted(allowed)
+    match = nearest(given, names)
+    guess = f"did you mean '{match}'? " if match else ""
+    listed = f"Allowed: {', '.join(names)}." if names else "None is allowed here."
+    return RavineError(f"unknown {kind} '{given}': {guess}{listed}{' ' + hint if hint else ''}")

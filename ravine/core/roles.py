@@ -1,0 +1,52 @@
+"""Roles of parameters: what a weight is for, read off its name, its shape and its place in the model.
+
+    input       the first matrix, fed by the data
+    hidden      a matrix (or convolution kernel) between input and output
+    output      the last matrix, which makes the prediction
+    embedding   a table of vectors looked up by index
+    norm        scale or shift of a normalization layer
+    bias        any other vector or scalar
+"""
+
+import re
+
+from torch import nn
+
+ROLES = ("input", "hidden", "output", "embedding", "norm", "bias")
+
+_NORM = re.compile(r"(^|[._])(\w*norm\w*|ln\w*|bn\d*)([._]|$)", re.IGNORECASE)
+_EMBEDDING = re.compile(r"(^|[._])(\w*embed\w*|emb|wte|wpe)([._]|$)", re.IGNORECASE)
+
+
+def role(name: str, shape: tuple[int, ...], owner: nn.Module | None = None) -> str:
+    """The role of one parameter as far as name, shape and owning module tell: matrices come out as "hidden".
+
+    >>> role("blocks.3.ln_1.weight", (64,)), role("fc.weight", (10, 64)), role("fc.bias", (10,))
+    ('norm', 'hidden', 'bias')
+    """
+    kind = type(owner).__name__
+    if isinstance(owner, nn.Embedding | nn.EmbeddingBag) or (len(shape) >= 2 and _EMBEDDING.search(name)):
+        return "embedding"
+    if len(shape) < 2:
+        return "norm" if "Norm" in kind or _NORM.search(name) else "bias"
+    return "hidden"
+
+
+def roles(model: nn.Module) -> dict[str, str]:
+    """The role of every parameter of `model` by its name.
+
+    Among the matrices, in the order in which the model registers them, the last is the output and the first is the
+    input, unless the model starts with an embedding. A single matrix is an output.
+    """
+    found: dict[str, str] = {}
+    for prefix, module in model.named_modules():
+        for name, p in module.named_parameters(recurse=False):
+            full = f"{prefix}.{name}" if prefix else name
+            found[full] = role(full, tuple(p.shape), module)
+    known = {name: found[name] for name, _ in model.named_parameters()}  # a tied weight counts once
+    matrices = [name for name, kind in known.items() if kind == "hidden"]
+    if matrices and "embedding" not in known.values():
+        known[matrices[0]] = "input"
+    if matrices:
+        known[matrices[-1]] = "output"
+    return known

@@ -1,0 +1,28 @@
+"""Weight decay: a pull towards zero."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ravine.core.rule import Rule, State
+from ravine.core.space import Dimension
+
+
+@dataclass(frozen=True)
+class Decay(Rule):
+    """Adds a share of the parameter to what it is given.
+
+        u = g + weight_decay p
+
+    Behind a rule it is decoupled weight decay: chain(Adam(), Decay(0.1)) is AdamW (Loshchilov & Hutter 2019,
+    arXiv:1711.05101). Before a rule it is the gradient of an L2 penalty: chain(Decay(0.1), Adam()) is
+    torch.optim.Adam(weight_decay=0.1). For plain SGD the two are the same.
+    """
+
+    weight_decay: float = 0.01
+
+    ranges = {"weight_decay": "[0, inf)"}
+    space = {"weight_decay": Dimension(1e-4, 1, points=17)}
+
+    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
+        return g + self.weight_decay * p, {}

@@ -1,0 +1,26 @@
+"""Stochastic gradient descent: against the gradient."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ravine.core.rule import Rule, State
+from ravine.core.space import Dimension
+
+
+@dataclass(frozen=True)
+class SGD(Rule):
+    """Gradient descent on minibatches.
+
+        u = g
+
+    Robbins & Monro 1951; Goodfellow, Bengio & Courville 2016, Algorithm 8.1.
+    """
+
+    sparse = True
+    name = "sgd"
+    default_lr = 0.1
+    space = {"lr": Dimension(1e-3, 10)}
+
+    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
+        return g, {}
