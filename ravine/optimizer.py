@@ -98,7 +98,7 @@ class Optimizer(torch.optim.Optimizer):
         for mine, saved in zip(self.param_groups, groups, strict=False):
             if "rule" not in saved or saved["rule"] != mine["rule"]:
                 theirs = saved.get("rule", "another library's optimizer")
-                raise RavineError(f"the checkpoint is of '{theirs}', this optimizer is '{mine['rule']}': build that one")
+                raise RavineError(f"the checkpoint is of '{theirs}', but this optimizer is '{mine['rule']}'")
         super().load_state_dict(state_dict)
         # torch casts every floating state to the dtype of its parameter; a state's own dtype is part of the rule.
         saved_ids = [i for group in groups for i in group["params"]]

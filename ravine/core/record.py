@@ -66,16 +66,20 @@ def content_id(content: Mapping[str, Any]) -> str:
 
 
 class Writer:
-    """Writes one record. `rows` are those already known, when a run that was cut off goes on."""
+    """Writes one record; `rows` are those already known when a run that was cut off goes on, and are never at risk."""
 
     def __init__(self, path: Path, header: Row, rows: Iterable[Row] = ()) -> None:
         self.path = path
         self._checksum = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
+        beginning = path.with_name(path.name + ".part")
+        self._file = beginning.open("w", encoding="utf-8")
         self._put({"kind": "header"} | header)
         for row in rows:
             self.row(row)
+        self._file.close()
+        os.replace(beginning, path)
+        self._file = path.open("a", encoding="utf-8")
 
     def _put(self, content: Row) -> None:
         line = json.dumps(plain(content), allow_nan=False) + "\n"

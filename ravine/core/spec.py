@@ -81,6 +81,15 @@ class Spec:
     def unlabelled(self) -> "Spec":
         return Spec(self.groups)
 
+    def with_lr(self, lr: float) -> "Spec":
+        """The same spec with this learning rate in its one group, which must not have one yet."""
+        (group, *more) = self.groups
+        if more or any(link.get("lr") is not None for link in group.links):
+            own = "several groups" if more else "one of its own"
+            raise RavineError(f"lr is given beside '{self}', which has {own}")
+        links = (group.links[0].including(lr=lr), *group.links[1:])
+        return Spec((Group(links, group.schedules, group.role),), self.label)
+
 
 def show(value: Value) -> str:
     """One value in the spelling of specs: Python's, with lower-case true, false and none."""

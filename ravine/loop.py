@@ -1,0 +1,223 @@
+"""`ravine.train`: the loop, a generator of moments. Nothing that looks at a moment reaches back into the run."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ravine.assemble import assemble, parts
+from ravine.core.batches import Batch, batches, to
+from ravine.core.declared import check_value
+from ravine.core.dry_run import dry_run
+from ravine.core.errors import RavineError
+from ravine.core.probe import Moment, Probe
+from ravine.core.rule import Rule
+from ravine.core.seeds import GlobalStream, derive, generator
+from ravine.core.spec import Group, Spec, parse
+from ravine.core.task import Task
+from ravine.resume import Folder
+
+EVALUATIONS = 50
+Make = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+def train(
+    task: Task,
+    optimizer: Rule | Spec | str | Make = "adam",
+    lr: float | None = None,
+    steps: int = 500,
+    seed: int = 0,
+    every: int | None = None,
+    probes: Iterable[Probe] = (),
+    device: str = "cpu",
+    out: str | Path | None = None,
+) -> Iterator[Moment]:
+    """Train on `task` and yield a moment at every point of the evaluation grid, from 0 to `steps`.
+
+    optimizer: a rule (with `lr`), a spec, or a function from the model to any torch optimizer.
+    steps: the budget in gradient evaluations at the task's batch size; an optimizer that takes two a step makes half
+        as many steps.
+    every: gradient evaluations between two moments; a fiftieth of the budget unless given.
+    out: a folder for the record and checkpoints. A run that was cut off goes on from there, and ends with the same
+        numbers; the moments of before come again first, marked `replayed`.
+
+    The same seed gives the same numbers, to the bit on the same machine and thread count. Initial weights, the order of
+    the data, and chance within training each have a stream of their own; the caller's random states are untouched.
+    Everything is checked before the first step: raises `RavineError`.
+
+    >>> import ravine
+    >>> from ravine.rules import Adam
+    >>> for moment in ravine.train(ravine.task("digits-mlp"), Adam(), lr=1e-3, steps=100):
+    ...     print(moment.step, moment.metric)                                             # doctest: +SKIP
+    """
+    if not isinstance(task, Task):
+        raise RavineError(f"train needs a ravine.Task such as ravine.task('digits-mlp'), got {type(task).__name__}")
+    for name, value in (("steps", steps), ("every", every or 1)):
+        check_value(name, value, int, "[1, inf)")
+    check_value("seed", seed, int, "[0, inf)")
+    spec, make = _optimizer(optimizer, lr, steps)
+    probes = tuple(probes)
+    every = every or max(1, steps // EVALUATIONS)
+    place = check_device(device)
+    dry_run(task, device)
+    run = Run(task, make, seed, place)
+    folder = None
+    if out is not None:
+        header = {"task": task.name, "spec": spec, "seed": seed, "steps": steps, "every": every, "device": device}
+        folder = Folder(Path(out), header | {"probes": [str(probe) for probe in probes]})
+    return _moments(run, steps, every, probes, folder)
+
+
+def check_device(device: str) -> torch.device:
+    """The torch device of that name, or an error that says what there is."""
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise RavineError(f"device '{device}' cannot be used here ({str(error).splitlines()[0]}); try 'cpu'") from error
+    return place
+
+
+class Run:
+    """A run in progress: everything that changes while it trains."""
+
+    def __init__(self, task: Task, make: Make, seed: int, device: torch.device) -> None:
+        self.task, self.seed, self.device = task, seed, device
+        with GlobalStream(derive(seed, "init"), device):
+            self.model = task.model().to(device).train()
+        self.optimizer = make(self.model)
+        self.chance = GlobalStream(derive(seed, "chance"), device)
+        self.valid = to(task.valid, device)
+        self.step = self.work = self.examples = 0
+        self.cost = 1  # gradient evaluations of the last step
+        self.seconds = self.evaluation_seconds = 0.0
+        self.batch: Batch = None
+        self.before: dict[str, Tensor] | None = None
+        self._batches = self._draw(0)
+
+    def _draw(self, skip: int) -> Iterator[Batch]:
+        task = self.task
+        return batches(task.train, task.batch_size, generator(self.seed, "shuffle"), skip)
+
+    def advance(self, until: int, keep_before: bool) -> float | None:
+        """Step until `until` gradient evaluations are done; the mean loss over these steps, None without any."""
+        total = torch.zeros((), device=self.device)
+        count = 0
+        started = time.perf_counter()
+        with self.chance:
+            while self.work < until:
+                if keep_before and self.work + self.cost >= until:  # the last step, as far as one can tell
+                    self.before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+                total += self._step()
+                count += 1
+        mean = total.item() / count if count else None
+        self.seconds += time.perf_counter() - started
+        return mean
+
+    def _step(self) -> Tensor:
+        task, model, optimizer = self.task, self.model, self.optimizer
+        self.batch = batch = to(next(self._batches), self.device)
+        first: Tensor | None = None
+        before = self.work
+
+        def closure() -> Tensor:
+            nonlocal first
+            optimizer.zero_grad()
+            loss = task.loss(model, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.work += 1
+            if first is None:
+                first = loss.detach()
+            return loss
+
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch's stubs want a float, its code takes tensors
+        self.step += 1
+        self.cost = self.work - before
+        self.examples += task.batch_size if task.size is None else task.examples(batch)
+        assert first is not None
+        return first
+
+    def judge(self, loss: float | None, probes: tuple[Probe, ...]) -> Moment:
+        """The moment at the present point, with the metric judged and the probes read."""
+        started = time.perf_counter()
+        finite = loss is None or math.isfinite(loss)
+        metric = self.task.judge(self.model, self.valid) if finite else math.nan
+        spent = time.perf_counter() - started
+        self.seconds += spent
+        self.evaluation_seconds += spent
+        diverged = not math.isfinite(metric)
+        moment = self.moment({"loss": loss, "metric": metric}, diverged)
+        found = {key: value for probe in probes if self.step for key, value in probe(moment).items()}
+        return self.moment({"loss": loss, "metric": metric}, diverged, found)
+
+    def moment(self, row: dict[str, Any], diverged: bool = False, probes: dict[str, float] | None = None) -> Moment:
+        """A moment of this run; what `row` does not say is as it is now."""
+        counts = {name: row.get(name, getattr(self, name)) for name in ("step", "work", "examples")}
+        times = row.get("observed") or {"seconds": self.seconds, "evaluation_seconds": self.evaluation_seconds}
+        metric = math.nan if row["metric"] is None else row["metric"]
+        return Moment(
+            **counts, **times, loss=row["loss"], metric=metric, diverged=diverged, probes=probes or {}, batch=self.batch,
+            before=self.before, model=self.model, optimizer=self.optimizer, task=self.task, replayed="step" in row,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "chance")}
+        return counts | parts
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name in ("model", "optimizer", "chance"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        self._batches = self._draw(self.step)
+
+
+_COUNTS = ("step", "work", "examples", "seconds", "evaluation_seconds", "cost")
+
+
+def _moments(run: Run, steps: int, every: int, probes: tuple[Probe, ...], folder: Folder | None) -> Iterator[Moment]:
+    keep_before = any("before" in probe.needs for probe in probes)
+    grid = [*range(0, steps, every), steps]
+    if folder is not None:
+        rows = folder.open(run)
+        for row in rows:
+            extra = {key: value for key, value in row.items() if key not in _COLUMNS}
+            yield run.moment(row, diverged=row["metric"] is None, probes=extra)
+        if folder.finished:
+            return
+        grid = [work for work in grid if not rows or work > run.work]
+    try:
+        for work in grid:
+            moment = run.judge(run.advance(work, keep_before), probes)
+            if folder is not None:
+                ended = "diverged" if moment.diverged else "done" if work == steps else None
+                folder.add(moment.row(), run, ended)
+            yield moment
+            if moment.diverged:
+                return
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+_COLUMNS = ("step", "work", "examples", "loss", "metric", "observed")
+
+
+def _optimizer(optimizer: Rule | Spec | str | Make, lr: float | None, steps: int) -> tuple[str, Make]:
+    """The optimizer as text for the record, and the function that makes it for a model."""
+    if isinstance(optimizer, Rule):
+        optimizer = Spec((Group(tuple(link.call() for link in optimizer.links)),))
+    elif isinstance(optimizer, str):
+        optimizer = parse(optimizer)
+    if isinstance(optimizer, Spec):
+        spec = optimizer if lr is None else optimizer.with_lr(lr)
+        parts(spec)
+        return str(spec), lambda model: assemble(spec, model, steps)
+    if callable(optimizer):
+        return getattr(optimizer, "__qualname__", repr(optimizer)), optimizer
+    raise RavineError(f"optimizer must be a rule, a spec or a function of the model, got {optimizer!r}")

@@ -1,0 +1,4 @@
+"""Every probe: one file and one line here each."""
+
+from ravine.probes.grad_norm import GradNorm as GradNorm
+from ravine.probes.update_ratio import UpdateRatio as UpdateRatio
