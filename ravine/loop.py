@@ -69,7 +69,7 @@ def train(
     if out is not None:
         header = {"task": task.name, "spec": spec, "seed": seed, "steps": steps, "every": every, "device": device}
         folder = Folder(Path(out), header | {"probes": [str(probe) for probe in probes]})
-    return _moments(run, steps, every, probes, folder)
+    return moments(run, steps, every, probes, folder)
 
 
 def check_device(device: str) -> torch.device:
@@ -180,7 +180,8 @@ class Run:
 _COUNTS = ("step", "work", "examples", "seconds", "evaluation_seconds", "cost")
 
 
-def _moments(run: Run, steps: int, every: int, probes: tuple[Probe, ...], folder: Folder | None) -> Iterator[Moment]:
+def moments(run: Run, steps: int, every: int, probes: tuple[Probe, ...], folder: Folder | None) -> Iterator[Moment]:
+    """The moments of a run on its evaluation grid, which ends where loss or metric stops being finite."""
     keep_before = any("before" in probe.needs for probe in probes)
     grid = [*range(0, steps, every), steps]
     if folder is not None:

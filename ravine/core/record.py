@@ -1,8 +1,8 @@
 """A record: what a run leaves behind. Append-only JSONL; the run is finished when its closing row is on disk.
 
-    {"kind": "header", ...}                     what was run: spec, seed, budget, versions, machine
-    {"kind": "row", "step": 0, "metric": ...}   one per evaluation
-    {"kind": "end", "status": "done", ...}      how it ended, with a checksum of all lines before
+    {"line": "header", ...}                     what was run: spec, seed, budget, versions, machine
+    {"line": "row", "step": 0, "metric": ...}   one per evaluation
+    {"line": "end", "status": "done", ...}      how it ended, with a checksum of all lines before
 
 Numbers that are not finite are written as null. Everything that depends on the clock or the machine's load stands
 under the key `observed`, so that two records of the same run differ there and nowhere else.
@@ -74,7 +74,7 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         beginning = path.with_name(path.name + ".part")
         self._file = beginning.open("w", encoding="utf-8")
-        self._put({"kind": "header"} | header)
+        self._put({"line": "header"} | header)
         for row in rows:
             self.row(row)
         self._file.close()
@@ -88,11 +88,11 @@ class Writer:
         self._file.flush()
 
     def row(self, row: Row) -> None:
-        self._put({"kind": "row"} | row)
+        self._put({"line": "row"} | row)
 
     def end(self, status: str, **more: Any) -> None:
         """The closing row, on disk when this returns."""
-        self._put({"kind": "end", "status": status, **more, "checksum": self._checksum.hexdigest()})
+        self._put({"line": "end", "status": status, **more, "checksum": self._checksum.hexdigest()})
         os.fsync(self._file.fileno())
         self._file.close()
 
@@ -118,7 +118,7 @@ def read(path: Path) -> Record:
             break
         try:
             content = json.loads(line)
-            kind = content.pop("kind")
+            kind = content.pop("line")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise Damaged(f"{path}: line {number} is no row of a record") from error
         if (kind == "header") != (number == 1) or end is not None or kind not in ("header", "row", "end"):

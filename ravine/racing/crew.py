@@ -1,0 +1,201 @@
+"""The coordinator's crew: one process per trial, from a fork server that has torch and the task loaded.
+
+The coordinator alone writes records. A trial that crashes, hangs or grows too large is killed, recorded with its
+reason, and tried once more before that. Trials die with the coordinator.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import connection, forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from ravine.core.errors import RavineError
+from ravine.core.record import Row, Writer
+from ravine.racing import worker
+from ravine.racing.unit import Unit
+
+ATTEMPTS = 2
+Target = Callable[..., None]
+
+
+@dataclass
+class Trial:
+    """A trial that is running."""
+
+    unit: Unit
+    attempt: int
+    process: BaseProcess
+    pipe: connection.Connection
+    writer: Writer
+    started: float = field(default_factory=time.monotonic)
+    peak_mb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one trial may take: seconds, and resident memory in MB. None is no limit."""
+
+    seconds: float | None = None
+    memory_mb: float | None = None
+
+
+class Crew:
+    """Runs units, `workers` at a time. `open_record(unit)` gives the writer of a unit's record."""
+
+    def __init__(self, source: str, workers: int) -> None:
+        self.source = source
+        self.workers = workers
+        self._context = _context(source)
+
+    def inspect(self, specs: Sequence[str], steps: int, device: str) -> dict[str, Any]:
+        """What a trial process sees of the task; raises `RavineError` with what is wrong with it."""
+        process, pipe = self._start(worker.inspect, list(specs), steps, device)
+        try:
+            message, content = pipe.recv()
+        except EOFError:
+            process.join()
+            raise RavineError(f"trying the task once ended the process: {_death(process.exitcode)}") from None
+        finally:
+            pipe.close()
+        process.join()
+        if message == "failed":
+            raise RavineError(content["reason"])
+        found: dict[str, Any] = content
+        return found
+
+    def run(
+        self, units: Sequence[Unit], limits: Limits, open_record: Callable[[Unit], Writer], finished: Callable[[Unit], None]
+    ) -> None:
+        """Run all units to their closing rows; `finished` is called after each."""
+        queue = [(unit, 1) for unit in reversed(units)]
+        running: list[Trial] = []
+        try:
+            while queue or running:
+                while queue and len(running) < self.workers:
+                    running.append(self._launch(*queue.pop(), open_record))
+                connection.wait([trial.pipe for trial in running], timeout=1.0)
+                for trial in list(running):
+                    end = _follow(trial, limits)
+                    if end is None:
+                        continue
+                    running.remove(trial)
+                    if end["status"] == "failed" and trial.attempt < ATTEMPTS:
+                        trial.writer.close()
+                        queue.append((trial.unit, trial.attempt + 1))
+                        continue
+                    end.setdefault("observed", {})["attempts"] = trial.attempt
+                    trial.writer.end(**end)
+                    finished(trial.unit)
+        finally:
+            for trial in running:
+                _kill(trial)
+                trial.writer.close()
+
+    def _launch(self, unit: Unit, attempt: int, open_record: Callable[[Unit], Writer]) -> Trial:
+        writer = open_record(unit)
+        process, pipe = self._start(worker.run, unit)
+        return Trial(unit, attempt, process, pipe, writer)
+
+    def _start(self, target: Target, *arguments: Any) -> tuple[BaseProcess, connection.Connection]:
+        here, there = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=target, args=(there, self.source, *arguments), daemon=True)
+        with _nameless_main():
+            process.start()
+        there.close()
+        return process, here
+
+
+def _follow(trial: Trial, limits: Limits) -> Row | None:
+    """Take what the trial has sent; its closing row if it has ended, in whatever way."""
+    try:
+        while trial.pipe.poll():
+            message, content = trial.pipe.recv()
+            if message == "row":
+                trial.writer.row(content)
+            else:
+                trial.process.join()
+                trial.pipe.close()
+                status: Row = {"status": "failed"} if message == "failed" else {}
+                return status | content
+    except (EOFError, OSError):
+        trial.process.join()
+        trial.pipe.close()
+        return {"status": "failed", "reason": _death(trial.process.exitcode)}
+    reason = _over(trial, limits)
+    if reason:
+        _kill(trial)
+        return {"status": "failed", "reason": reason}
+    return None
+
+
+def _over(trial: Trial, limits: Limits) -> str | None:
+    """The limit that the trial has passed, in words."""
+    if limits.seconds is not None and time.monotonic() - trial.started > limits.seconds:
+        return f"time limit: not done after {limits.seconds:.0f} s"
+    if limits.memory_mb is not None:
+        used = _resident_mb(trial.process.pid)
+        if used > limits.memory_mb:
+            return f"memory limit: {used:.0f} MB of {limits.memory_mb:.0f} MB"
+    return None
+
+
+def _resident_mb(pid: int | None) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0  # gone, or a system without /proc
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _kill(trial: Trial) -> None:
+    trial.process.kill()
+    trial.process.join()
+    trial.pipe.close()
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        hint = ", as the system does when memory runs out" if code == -9 else ""
+        return f"killed by signal {-code}{hint}"
+    return f"the process ended by itself with exit code {code}"
+
+
+def _context(source: str) -> Any:
+    """A fork server of this race's own, with torch and the task loaded; fresh processes where there is none."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    # A server left by an earlier race holds that race's task, perhaps as it was before the user edited it.
+    stop = getattr(forkserver._forkserver, "_stop", None)  # type: ignore[attr-defined]
+    if stop is not None:
+        stop()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ravine.racing.preload"])
+    before = os.environ.get(worker.WARM)
+    os.environ[worker.WARM] = source
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[worker.WARM]
+        else:
+            os.environ[worker.WARM] = before
+    return context
+
+
+@contextlib.contextmanager
+def _nameless_main() -> Iterator[None]:
+    """Keep a trial from importing the user's script again: multiprocessing would, and the script would race again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

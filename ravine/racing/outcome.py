@@ -1,0 +1,68 @@
+"""What one trial came to, read off its record."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ravine.core.record import Record
+from ravine.racing.crossing import crossing
+from ravine.racing.points import Point
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial's record, with the point it tried."""
+
+    record: Record
+    point: Point
+    better: str
+
+    @cached_property
+    def work(self) -> list[float]:
+        return self.record.column("work")
+
+    @cached_property
+    def metric(self) -> list[float]:
+        return self.record.column("metric")
+
+    @property
+    def status(self) -> str:
+        return self.record.status
+
+    @property
+    def final(self) -> float:
+        """The metric at the horizon; NaN for a run that did not get there."""
+        return self.metric[-1] if self.status == "done" else math.nan
+
+    def work_to(self, goal: float) -> float:
+        """The work to the goal; `inf` for a run that never reached it, or did not end well."""
+        found = crossing(self.work, self.metric, goal, self.better) if self.status == "done" else None
+        return math.inf if found is None else found
+
+    def rank(self, goals: Collection[float]) -> tuple[int, float]:
+        """Smaller is better: the mean log work over the goals, censored at the horizon; where no goal is reached, the
+        final metric; runs that failed come last. All goals count, since one crossing of one goal may be luck.
+        """
+        horizon = float(self.record.header["steps"])
+        works = [self.work_to(goal) for goal in goals]
+        if any(work < math.inf for work in works):
+            return 0, sum(math.log(min(work, horizon)) for work in works) / len(works)
+        if math.isnan(self.final):
+            return 2, 0.0
+        return 1, -self.final if self.better == "higher" else self.final
+
+    def row(self, goal: float, tuned: bool) -> dict[str, Any]:
+        """The outcome as the verdict lists it."""
+        header = self.record.header
+        what: dict[str, Any] = {"spec": str(self.point.spec), "setting": dict(self.point.setting)} if tuned else {}
+        return {
+            "id": header["id"],
+            "seed": header["seed"],
+            **what,
+            "work_to_goal": self.work_to(goal),
+            "final_metric": self.final,
+            "status": self.status,
+            "reason": (self.record.end or {}).get("reason", ""),
+        }

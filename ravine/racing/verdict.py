@@ -1,0 +1,134 @@
+"""From the outcomes of a race to its verdict: the one table that the terminal, the page and `--json` show."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ravine.core.record import plain
+from ravine.racing.judge import judge, sentence
+from ravine.racing.outcome import Outcome
+from ravine.racing.statistics import Array, median_interval, wilson
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How an optimizer's setting was found: every point tried, the chosen one, and the ranges that were widened."""
+
+    outcomes: Sequence[Outcome]
+    widened: Sequence[str]
+
+    def chosen(self, goals: Mapping[str, float]) -> int:
+        return min(range(len(self.outcomes)), key=lambda i: self.outcomes[i].rank(goals.values()))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a race. `content` is what verdict.json holds; `str()` is the verdict in a sentence.
+
+    `verdict["optimizers"]`, `verdict["pairs"]`, ... read it; `verdict.folder` has plan, records and report.
+    """
+
+    content: Mapping[str, Any]
+    folder: str
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    def __str__(self) -> str:
+        return str(self.content["sentence"])
+
+
+def works_of(runs: Mapping[str, Sequence[Outcome]], goal: float) -> dict[str, Array]:
+    return {name: np.array([outcome.work_to(goal) for outcome in outcomes]) for name, outcomes in runs.items()}
+
+
+def assemble_verdict(
+    task: Mapping[str, Any],
+    steps: int,
+    goals: Mapping[str, float],
+    tuning: Mapping[str, Tuning],
+    runs: Mapping[str, Sequence[Outcome]],
+) -> dict[str, Any]:
+    """Everything but the gates and notes."""
+    goal = judged_goal(goals)
+    works = works_of(runs, goal)
+    medians = {name: float(np.median(work)) for name, work in works.items()}
+    standings = sorted(((name, m) for name, m in medians.items() if m < math.inf), key=lambda item: item[1])
+    pairs = judge(works, steps)
+    entries = {name: _entry(goals, tuning[name], runs[name]) for name in runs}
+    content = {
+        "task": task["name"],
+        "metric": task["metric"],
+        "better": task["better"],
+        "goal": goal,
+        "goals": dict(goals),
+        "budget": steps,
+        "batch_size": task["batch_size"],
+        "sentence": sentence(task["name"], f"{task['metric']} {goal:.4g}", standings, pairs),
+        "optimizers": entries,
+        "pairs": pairs,
+    }
+    return dict(plain(content))
+
+
+def judged_goal(goals: Mapping[str, float]) -> float:
+    """The given goal, else the one frozen at 75 % of the references' work."""
+    return goals["given"] if "given" in goals else goals["75"]
+
+
+def _entry(goals: Mapping[str, float], tuning: Tuning, runs: Sequence[Outcome]) -> dict[str, Any]:
+    goal = judged_goal(goals)
+    finals = np.array([outcome.final for outcome in runs])
+    finite = finals[np.isfinite(finals)]
+    low, high = median_interval(finite) if len(finite) else (math.nan, math.nan)
+    reached = sum(outcome.work_to(goal) < math.inf for outcome in runs)
+    success_low, success_high = wilson(reached, len(runs))
+    tests = [outcome.record.end["test"] for outcome in runs if outcome.record.end and outcome.status == "done"]
+    return {
+        "spec": str(runs[0].point.spec),
+        "success_rate": reached / len(runs),
+        "success_low": success_low,
+        "success_high": success_high,
+        "work_to_goal": _work(runs, goal),
+        "work_to_goals": {key: _work(runs, value) | _success(runs, value) for key, value in goals.items()},
+        "final_metric": float(np.median(finite)) if len(finite) else None,
+        "final_low": low,
+        "final_high": high,
+        "test_metric": float(np.median(tests)) if tests and None not in tests else None,
+        "diverged": sum(outcome.status == "diverged" for outcome in runs),
+        "failed": sum(outcome.status == "failed" for outcome in runs),
+        "tuning": _tuning(tuning, goals, runs),
+        "runs": [outcome.row(goal, tuned=False) for outcome in runs],
+    }
+
+
+def _work(runs: Sequence[Outcome], goal: float) -> dict[str, float]:
+    """Median and interval of the work to a goal; infinite, and so null in JSON, where censored runs decide it."""
+    works = np.array([outcome.work_to(goal) for outcome in runs])
+    low, high = median_interval(works)
+    return {"median": float(np.median(works)), "low": low, "high": high}
+
+
+def _success(runs: Sequence[Outcome], goal: float) -> dict[str, float]:
+    return {"success_rate": sum(outcome.work_to(goal) < math.inf for outcome in runs) / len(runs)}
+
+
+def _tuning(tuning: Tuning, goals: Mapping[str, float], runs: Sequence[Outcome]) -> dict[str, Any]:
+    """The points tried, and the winner's curse: the chosen point's value when it was chosen, and when rerun."""
+    goal = judged_goal(goals)
+    chosen = tuning.chosen(goals)
+    best = tuning.outcomes[chosen]
+    by_work = best.work_to(goal) < math.inf
+    reruns = [outcome.work_to(goal) if by_work else outcome.final for outcome in runs]
+    return {
+        "chosen": chosen,
+        "widened": list(tuning.widened),
+        "value": "work to goal" if by_work else "final metric",
+        "tuning_value": best.work_to(goal) if by_work else best.final,
+        "rerun_value": float(np.median(reruns)),
+        "work": sum(int(outcome.work[-1]) for outcome in tuning.outcomes if outcome.work),
+        "points": [outcome.row(goal, tuned=True) for outcome in tuning.outcomes],
+    }
