@@ -160,8 +160,9 @@ class Run:
         times = row.get("observed") or {"seconds": self.seconds, "evaluation_seconds": self.evaluation_seconds}
         metric = math.nan if row["metric"] is None else row["metric"]
         return Moment(
-            **counts, **times, loss=row["loss"], metric=metric, diverged=diverged, probes=probes or {}, batch=self.batch,
-            before=self.before, model=self.model, optimizer=self.optimizer, task=self.task, replayed="step" in row,
+            **counts, **times, loss=row["loss"], metric=metric, diverged=diverged, probes=probes or {},
+            batch=self.batch, before=self.before, model=self.model, optimizer=self.optimizer, task=self.task,
+            replayed="step" in row,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

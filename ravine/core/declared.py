@@ -9,7 +9,6 @@ import math
 import re
 import typing
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, ClassVar, Self
 
 from ravine.core.errors import RavineError, unknown
@@ -27,7 +26,7 @@ class Declared:
     kind: ClassVar[str] = "thing"
     name: ClassVar[str] = ""
     ranges: ClassVar[Mapping[str, str]] = {}
-    registry: ClassVar[dict[str, type[Self]]]
+    registry: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls, register: bool = True, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -69,7 +68,8 @@ class Declared:
         if member is None:
             raise unknown(cls.kind, call.name, cls.registry)
         check_arguments(f"{cls.kind} '{call.name}'", call, [f.name for f in dataclasses.fields(member)])
-        return member(**dict(call.arguments))
+        made: Self = member(**dict(call.arguments))
+        return made
 
     @classmethod
     def summary(cls) -> str:
@@ -86,10 +86,14 @@ def check_arguments(owner: str, call: Call, allowed: list[str]) -> None:
             raise unknown(f"argument of {owner}", key, allowed)
 
 
-@cache
+_TYPES: dict[type, dict[str, Any]] = {}
+
+
 def types(cls: type) -> dict[str, Any]:
-    """The resolved annotations of a class."""
-    return typing.get_type_hints(cls)
+    """The resolved annotations of a class, resolved once."""
+    if cls not in _TYPES:
+        _TYPES[cls] = typing.get_type_hints(cls)
+    return _TYPES[cls]
 
 
 def check_value(owner: str, value: Value, kind: Any, interval: str | None) -> None:

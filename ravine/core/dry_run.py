@@ -1,7 +1,9 @@
 """One dry batch: everything a task is made of is tried once, before anything runs."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from ravine.core.batches import batches, to
 from ravine.core.errors import RavineError
 from ravine.core.seeds import GlobalStream, derive, generator
 from ravine.core.task import Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def hash_tensors(values: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _stage(task, what, attempt):  # type: ignore[no-untyped-def]
+def _stage(task: Task, what: str, attempt: Callable[[], T]) -> T:
     try:
         return attempt()
     except RavineError as error:

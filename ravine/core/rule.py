@@ -1,7 +1,7 @@
 """A rule: how one tensor's gradient becomes its step; and the chain of several."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import ClassVar
 
@@ -170,6 +170,15 @@ COMPOSITIONS: dict[str, Composition] = {}
 def make_rule(calls: tuple[Call, ...]) -> Rule:
     """The rule that the links of a spec's group describe, with any `lr` taken out before."""
     return chain(*(_make(call) for call in calls))
+
+
+def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
+    """Name, default lr (None for a link that only changes another's step), arguments and summary of every optimizer."""
+    for name, member in Rule.registry.items():
+        rule = member()
+        yield name, rule.default_lr, rule.hyperparameters(), member.summary()
+    for name, composition in COMPOSITIONS.items():
+        yield name, composition.rule.lr, composition.rule.numbers(), composition.doc
 
 
 def _make(call: Call) -> Rule:

@@ -105,9 +105,12 @@ class _Metric:
         if not isinstance(self.metric, str):
             outputs, targets = zip(*parts, strict=True)
             return float(self.metric(torch.cat(outputs), torch.cat(targets)))
-        measure = METRICS.get(self.metric, lambda outputs, targets: self.criterion(outputs, targets).item())
+        measure = METRICS.get(self.metric, self._loss)
         total = count = 0.0
         for outputs, targets in parts:
             total += measure(outputs, targets) * len(targets)
             count += len(targets)
         return total / count
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> float:
+        return float(self.criterion(outputs, targets).item())

@@ -24,6 +24,7 @@ from ravine.racing.unit import Unit
 
 ATTEMPTS = 2
 Target = Callable[..., None]
+Open = Callable[[Unit], Writer]
 
 
 @dataclass
@@ -71,9 +72,7 @@ class Crew:
         found: dict[str, Any] = content
         return found
 
-    def run(
-        self, units: Sequence[Unit], limits: Limits, open_record: Callable[[Unit], Writer], finished: Callable[[Unit], None]
-    ) -> None:
+    def run(self, units: Sequence[Unit], limits: Limits, open_record: Open, finished: Callable[[Unit], None]) -> None:
         """Run all units to their closing rows; `finished` is called after each."""
         queue = [(unit, 1) for unit in reversed(units)]
         running: list[Trial] = []
@@ -99,7 +98,7 @@ class Crew:
                 _kill(trial)
                 trial.writer.close()
 
-    def _launch(self, unit: Unit, attempt: int, open_record: Callable[[Unit], Writer]) -> Trial:
+    def _launch(self, unit: Unit, attempt: int, open_record: Open) -> Trial:
         writer = open_record(unit)
         process, pipe = self._start(worker.run, unit)
         return Trial(unit, attempt, process, pipe, writer)
@@ -124,7 +123,8 @@ def _follow(trial: Trial, limits: Limits) -> Row | None:
                 trial.process.join()
                 trial.pipe.close()
                 status: Row = {"status": "failed"} if message == "failed" else {}
-                return status | content
+                end: Row = status | content
+                return end
     except (EOFError, OSError):
         trial.process.join()
         trial.pipe.close()
@@ -173,7 +173,7 @@ def _context(source: str) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     # A server left by an earlier race holds that race's task, perhaps as it was before the user edited it.
-    stop = getattr(forkserver._forkserver, "_stop", None)  # type: ignore[attr-defined]
+    stop = getattr(forkserver._forkserver, "_stop", None)
     if stop is not None:
         stop()
     context = multiprocessing.get_context("forkserver")

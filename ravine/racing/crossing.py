@@ -33,7 +33,7 @@ def value_at(work: Sequence[float], metric: Sequence[float], where: float) -> fl
 
 
 def freeze(curves: Sequence[tuple[Sequence[float], Sequence[float]]], steps: int, better: str) -> dict[str, float]:
-    """Three nested goals: the median value of the curves at 50, 75 and 90 % of the work, each no easier than the last."""
+    """Three nested goals: the median of the curves at 50, 75 and 90 % of the work, each no easier than the last."""
     goals: dict[str, float] = {}
     hardest = -math.inf if better == "higher" else math.inf
     for name, share in SHARES.items():

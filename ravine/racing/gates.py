@@ -49,7 +49,8 @@ def no_false_alarms(works: Mapping[str, Array], horizon: float, judge: Judge) ->
     Every optimizer's log work, less its mean, goes into one pool; each simulated race draws all its runs from it.
     """
     name = "equal optimizers are called equal"
-    usable = [np.log(work) - np.log(work).mean() for work in works.values() if np.isfinite(work).all() and len(work) > 1]
+    logs = [np.log(work) for work in works.values() if np.isfinite(work).all() and len(work) > 1]
+    usable = [log - log.mean() for log in logs]
     pool = np.concatenate(usable) if usable else np.zeros(0)
     if len(works) < 2 or not pool.any():
         return _gate(name, None, "not checked: needs two optimizers whose runs all reached the goal and differ")

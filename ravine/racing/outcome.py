@@ -32,6 +32,11 @@ class Outcome:
         return self.record.status
 
     @property
+    def reason(self) -> str:
+        """Why the trial failed; empty where it did not."""
+        return str((self.record.end or {}).get("reason", ""))
+
+    @property
     def final(self) -> float:
         """The metric at the horizon; NaN for a run that did not get there."""
         return self.metric[-1] if self.status == "done" else math.nan
@@ -64,5 +69,5 @@ class Outcome:
             "work_to_goal": self.work_to(goal),
             "final_metric": self.final,
             "status": self.status,
-            "reason": (self.record.end or {}).get("reason", ""),
+            "reason": self.reason,
         }

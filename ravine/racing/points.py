@@ -79,7 +79,7 @@ def points(spec: Spec, count: int, seed: int, extra: int = 0) -> list[Point]:
 
 
 def widened(spec: Spec, count: int, seed: int, best: Point, extra: int) -> tuple[list[Point], list[str]]:
-    """`extra` points beside the range of every hyperparameter whose best value lies in its outer tenth, and its names."""
+    """`extra` points beside the range of each hyperparameter whose best value lies in its outer tenth; their names."""
     tuned = knobs(spec, count)
     strips = {name: knob.dimension.beyond(best.setting[name]) for name, knob in tuned.items()}
     names = [name for name, strip in strips.items() if strip is not None]
@@ -92,10 +92,9 @@ def widened(spec: Spec, count: int, seed: int, best: Point, extra: int) -> tuple
 def _scattered(spec: Spec, tuned: Mapping[str, Knob], count: int, seed: int) -> list[Point]:
     """Scrambled Halton points (Halton 1960; Owen 2017): any number of them is evenly spread, and more can be added."""
     cube = qmc.Halton(d=len(tuned), scramble=True, rng=seed).random(count)
-    return [
-        _point(spec, tuned, {name: _tidy(knob.dimension, x) for (name, knob), x in zip(tuned.items(), row, strict=True)})
-        for row in cube.tolist()
-    ]
+    dimensions = {name: knob.dimension for name, knob in tuned.items()}
+    settings = [dict(zip(dimensions, row, strict=True)) for row in cube.tolist()]
+    return [_point(spec, tuned, {name: _tidy(dimensions[name], at) for name, at in s.items()}) for s in settings]
 
 
 def _tidy(dimension: Dimension, fraction: float) -> float:

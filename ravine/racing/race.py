@@ -97,6 +97,8 @@ def race(
                 return running.run()
             except OSError as error:
                 raise RaceStopped(f"{cannot_write(store.folder, error)}, then run the same command again") from error
+            except RavineError as error:
+                raise RaceStopped(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -157,11 +159,12 @@ class _Race:
 
     def _foresee(self) -> int:
         """The number of trials, as far as it is known before the first: widened ranges come on top."""
-        plan, points = self.plan, {}
-        for name, spec in (plan.references | plan.optimizers).items():
-            points |= {plan.unit(name, p.spec, 0, "tune").id: 1 for p in plan.points(name, spec)}
+        plan = self.plan
+        entries = [*plan.references.items(), *plan.optimizers.items()]
+        points = {plan.unit(name, p.spec, 0, "tune").id for name, spec in entries for p in plan.points(name, spec)}
         goals = len(plan.seeds("goal")) if plan.references else 0
-        return len(points) + goals + len(plan.optimizers) * plan.settings.seeds + 1 + plan.task["can_swap"]
+        checks = 2 if plan.task["can_swap"] else 1
+        return len(points) + goals + len(plan.optimizers) * plan.settings.seeds + checks
 
     def _do(self, phase: str, units: Sequence[Unit]) -> None:
         """Run what is missing of `units`."""
@@ -229,7 +232,8 @@ class _Race:
             for name, spec in plan.optimizers.items()
         }
         if any(names for _, names in beyond.values()):
-            more = {n: beyond[n][0] or plan.more_points(spec) for n, spec in plan.optimizers.items() if len(listed[n]) > 1}
+            tunable = {name: spec for name, spec in plan.optimizers.items() if len(listed[name]) > 1}
+            more = {name: beyond[name][0] or plan.more_points(spec) for name, spec in tunable.items()}
             for name, outcomes in self._try("tuning beyond the range", more).items():
                 tried[name] = tried[name] + outcomes
         return {name: Tuning(outcomes, beyond[name][1]) for name, outcomes in tried.items()}
@@ -275,7 +279,7 @@ class _Race:
             if len(tuned.outcomes) == 1 and self.plan.settings.points > 1:
                 said.append(f"{name} has nothing left to tune: it ran at one point")
         for name, outcomes in runs.items():
-            reasons = sorted({o.record.end.get("reason", "") for o in outcomes if o.record.end and o.status == "failed"})
+            reasons = sorted({outcome.reason for outcome in outcomes if outcome.status == "failed"})
             if reasons:
                 said.append(f"runs of {name} failed and count as not reaching the goal: {'; '.join(reasons)}")
         return said

@@ -53,8 +53,8 @@ def detectable(values: Array, alpha: float, power: float = 0.8) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    quantiles = stats.t.ppf([1 - alpha / 2, power], n - 1)
-    return float(quantiles.sum() * values.std(ddof=1) / math.sqrt(n))
+    quantiles = stats.t.ppf(1 - alpha / 2, n - 1) + stats.t.ppf(power, n - 1)
+    return float(quantiles * values.std(ddof=1) / math.sqrt(n))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -50,7 +50,7 @@ class Store:
         found: dict[str, Any] = read_json(path)
         if found.get("id") != plan["id"]:
             differ = "; ".join(_differences(found, plan)) or "its settings differ"
-            raise RavineError(f"{self.folder} holds another race ({differ}): choose another --out, or remove the folder")
+            raise RavineError(f"{self.folder} holds another race ({differ}): choose another --out, or remove it")
         return found
 
     def save_plan(self, plan: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def load(source: str) -> Task:
 
 
 def warm() -> None:
-    """Load the coming race's task in the fork server, so that trials find it ready. What fails here fails again there."""
+    """Load the coming race's task in the fork server, so that trials find it ready. What fails here fails there too."""
     torch.set_num_threads(1)  # before any fork: a pool of threads would not survive it
     importlib.import_module("torch._dynamo")  # a second and more, which torch's optimizers import at their first use
     source = os.environ.get(WARM)

@@ -1,6 +1,7 @@
 """Every rule: one file and one line here each."""
 
 from ravine.core.rule import Chain as Chain
+from ravine.core.rule import catalogue as catalogue
 from ravine.core.rule import chain as chain
 from ravine.rules.adam import Adam as Adam
 from ravine.rules.amsgrad import AMSGrad as AMSGrad

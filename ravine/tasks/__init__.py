@@ -34,3 +34,11 @@ def task(reference: str) -> Task:
         hint = "Or a problem of your own: path/to/file.py:function or package.module:function."
         raise unknown("task", reference, known, hint)
     return resolve(known[reference])
+
+
+def summary(name: str) -> str:
+    """What the task of that name is, in a line: the docstring of its function. Loads no data."""
+    from importlib import import_module
+
+    module, _, function = names()[name].partition(":")
+    return (getattr(import_module(module), function).__doc__ or "").strip().split("\n")[0]

@@ -1,10 +1,15 @@
-"""scikit-learn's handwritten digits: 1797 images of 8x8 in 10 classes, on disk wherever scikit-learn is."""
+"""scikit-learn's handwritten digits, on disk wherever scikit-learn is: 1797 images of 8x8 in 10 classes.
+
+Every image comes in nine places: as it is, and moved by a pixel in each direction. Unmoved, the set is learnt in 300
+steps and 400 judged images cannot tell 97 % from 98 %; moved, a thousand steps are still climbing, and 3600 can.
+"""
 
 from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ravine.core.supervised import supervised
 from ravine.core.task import Task
@@ -14,14 +19,21 @@ Split = tuple[Tensor, Tensor]
 
 @cache
 def _splits() -> tuple[Split, Split, Split]:
-    """1197 images to train on, 300 to judge, 300 to test; pixels in [0, 1]; one fixed shuffle."""
+    """997 images to train on, 400 to judge, 400 to test, each nine times; pixels in [0, 1]; one fixed shuffle."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     x = torch.tensor(images, dtype=torch.float32)[order] / 16
     y = torch.tensor(labels, dtype=torch.int64)[order]
-    return (x[600:], y[600:]), (x[:300], y[:300]), (x[300:600], y[300:600])
+    return _moved(x[800:], y[800:]), _moved(x[:400], y[:400]), _moved(x[400:800], y[400:800])
+
+
+def _moved(x: Tensor, y: Tensor) -> Split:
+    """Every 8x8 image in its nine places within a frame of empty pixels."""
+    framed = F.pad(x.view(-1, 8, 8), (1, 1, 1, 1))
+    places = [framed[:, i : i + 8, j : j + 8].flatten(1) for i in range(3) for j in range(3)]
+    return torch.cat(places), y.repeat(9)
 
 
 def _mlp() -> nn.Module:

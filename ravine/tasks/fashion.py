@@ -16,6 +16,7 @@ def _mlp() -> nn.Module:
 def mlp() -> Task:
     """Fashion-MNIST 28x28, an MLP 784-256-256-10 (accuracy). Needs `ravine data fetch fashion_mnist`."""
     arrays = data.load("fashion_mnist")
+    assert isinstance(arrays, dict)
     x = torch.from_numpy(arrays["x_train"]).float() / 255
     y = torch.from_numpy(arrays["y_train"]).long()
     test = (torch.from_numpy(arrays["x_test"]).float() / 255, torch.from_numpy(arrays["y_test"]).long())

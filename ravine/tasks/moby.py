@@ -48,7 +48,8 @@ class _Block(nn.Module):
         q, k, v = parts.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.project(mixed.transpose(1, 2).reshape(batch, time, width))
-        return x + self.mlp(self.mlp_norm(x))
+        added: Tensor = self.mlp(self.mlp_norm(x))
+        return x + added
 
 
 def _nats(model: nn.Module, batch: Batch) -> Tensor:

@@ -26,7 +26,8 @@ def _hessian() -> Tensor:
     """Eigenvalues from 1 / CONDITION to 1, evenly in the logarithm, in a fixed random basis."""
     basis = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
     values = torch.logspace(0, -3, SIZE, dtype=torch.float64)
-    return (basis * values @ basis.T).float()
+    hessian: Tensor = (basis * values) @ basis.T
+    return hessian.float()
 
 
 def quadratic() -> Task:

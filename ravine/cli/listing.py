@@ -1,0 +1,71 @@
+"""`ravine list`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from ravine.cli.screen import dump, show
+
+
+class Kind(StrEnum):
+    tasks = "tasks"
+    optimizers = "optimizers"
+    schedules = "schedules"
+    probes = "probes"
+
+
+def listing(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
+) -> None:
+    """List what has a name: tasks, optimizers, schedules or probes."""
+    from rich.table import Table
+
+    rows = _ROWS[kind]()
+    if json:
+        return dump(rows)
+    table = Table(title=f"{kind}")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), no_wrap=name == "name")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    show(table)
+    return None
+
+
+def _tasks() -> list[dict[str, Any]]:
+    from ravine import tasks
+
+    return [{"name": name, "what": tasks.summary(name)} for name in tasks.names()]
+
+
+def _optimizers() -> list[dict[str, Any]]:
+    from ravine import rules
+
+    return [
+        {"name": name, "default_lr": lr, "arguments": ", ".join(f"{k}={v}" for k, v in arguments.items()), "what": what}
+        for name, lr, arguments, what in rules.catalogue()
+    ]
+
+
+def _schedules() -> list[dict[str, Any]]:
+    from ravine.schedules import Schedule
+
+    return [_declared(member) for member in Schedule.registry.values()]
+
+
+def _probes() -> list[dict[str, Any]]:
+    from ravine import probes
+
+    return [_declared(member) for member in probes.Probe.registry.values()]
+
+
+def _declared(member: Any) -> dict[str, Any]:
+    import dataclasses
+
+    arguments = ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(member))
+    return {"name": member.name, "arguments": arguments, "what": member.summary()}
+
+
+_ROWS = {Kind.tasks: _tasks, Kind.optimizers: _optimizers, Kind.schedules: _schedules, Kind.probes: _probes}
