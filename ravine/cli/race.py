@@ -33,6 +33,9 @@ def race(
 
     The same command goes on where the last one was cut off.
     """
+    from ravine.racing import server
+
+    server.start_early(task)  # it imports torch while this process does
     import ravine
     from ravine import report
     from ravine.racing.race import RaceStopped

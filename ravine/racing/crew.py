@@ -5,21 +5,20 @@ reason, and tried once more before that. Trials die with the coordinator.
 """
 
 import contextlib
-import multiprocessing
 import os
 import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from ravine.core.errors import RavineError
 from ravine.core.record import Row, Writer
-from ravine.racing import worker
+from ravine.racing import server, worker
 from ravine.racing.unit import Unit
 
 ATTEMPTS = 2
@@ -54,7 +53,7 @@ class Crew:
     def __init__(self, source: str, workers: int) -> None:
         self.source = source
         self.workers = workers
-        self._context = _context(source)
+        self._context = server.start(source)
 
     def inspect(self, specs: Sequence[str], steps: int, device: str) -> dict[str, Any]:
         """What a trial process sees of the task; raises `RavineError` with what is wrong with it."""
@@ -166,28 +165,6 @@ def _death(code: int | None) -> str:
         hint = ", as the system does when memory runs out" if code == -9 else ""
         return f"killed by signal {-code}{hint}"
     return f"the process ended by itself with exit code {code}"
-
-
-def _context(source: str) -> Any:
-    """A fork server of this race's own, with torch and the task loaded; fresh processes where there is none."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    # A server left by an earlier race holds that race's task, perhaps as it was before the user edited it.
-    stop = getattr(forkserver._forkserver, "_stop", None)
-    if stop is not None:
-        stop()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ravine.racing.preload"])
-    before = os.environ.get(worker.WARM)
-    os.environ[worker.WARM] = source
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ[worker.WARM]
-        else:
-            os.environ[worker.WARM] = before
-    return context
 
 
 @contextlib.contextmanager

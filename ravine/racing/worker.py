@@ -25,10 +25,10 @@ from ravine.core.seeds import generator
 from ravine.core.spec import parse
 from ravine.core.task import Task
 from ravine.loop import Run, check_device, moments
+from ravine.racing.server import WARM
 from ravine.racing.unit import Unit
 from ravine.tasks import task as find_task
 
-WARM = "RAVINE_WARM"
 PICKLED = "pickle:"
 
 

@@ -1,0 +1,39 @@
+# The two commands of the README, and what the maintainers use. Everything runs in .venv, which is made on demand.
+PYTHON ?= python3
+VENV = .venv
+RAVINE = $(VENV)/bin/ravine
+RACE = digits-mlp --optimizers "sgd, momentum, nesterov, adam, adamw, untuned_adam=adam(lr=0.001)" --points 8 --seeds 20
+
+.PHONY: race test test-full lint bench clean
+
+race: $(VENV)/installed
+	$(RAVINE) race $(RACE) --out runs/digits
+
+test: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-full: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/installed-dev
+	for script in benchmarks/[a-z]*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: its exact version decides which build is taken.
+$(VENV)/installed: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt torch
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

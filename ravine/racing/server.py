@@ -1,0 +1,51 @@
+"""The fork server that a race's trials come from: a process with torch and the task loaded, started before all else.
+
+Only the standard library is imported here, so that a command can start the server first and import torch itself while
+the server does the same.
+"""
+
+import multiprocessing
+import os
+from multiprocessing import forkserver
+from typing import Any
+
+WARM = "RAVINE_WARM"
+
+_started: dict[str, str] = {}  # the source that the running server was started for
+
+
+def start(source: str) -> Any:
+    """The multiprocessing context of this race's own fork server; of fresh processes where systems have no fork.
+
+    `source` is the task that the server loads. A server started for it moments ago is taken; one that an earlier race
+    has used is not: it holds the task as it was before the user edited it.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    if _started.pop("source", None) != source:
+        _launch(context, source)
+    return context
+
+
+def start_early(source: str) -> None:
+    """Start the server for a race that is about to begin in this process."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        _launch(multiprocessing.get_context("forkserver"), source)
+        _started["source"] = source
+
+
+def _launch(context: Any, source: str) -> None:
+    stop = getattr(forkserver._forkserver, "_stop", None)
+    if stop is not None:
+        stop()
+    context.set_forkserver_preload(["ravine.racing.preload"])
+    before = os.environ.get(WARM)
+    os.environ[WARM] = source
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[WARM]
+        else:
+            os.environ[WARM] = before
