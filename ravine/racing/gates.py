@@ -10,7 +10,7 @@ from ravine.core.record import Record
 from ravine.racing.statistics import Array
 
 Gate = dict[str, Any]
-Judge = Callable[[Mapping[str, Array], float], list[dict[str, Any]]]
+Judge = Callable[[Mapping[str, Array], float, str], list[dict[str, Any]]]
 
 SIMULATED = 1000
 LEVEL = 0.05
@@ -59,7 +59,7 @@ def no_false_alarms(works: Mapping[str, Array], horizon: float, judge: Judge) ->
     alarms = 0
     for _ in range(SIMULATED):
         drawn = np.exp(random.choice(pool, size=size)) * horizon / 100
-        verdicts = judge({str(i): row for i, row in enumerate(drawn)}, horizon * 100)
+        verdicts = judge({str(i): row for i, row in enumerate(drawn)}, horizon * 100, "1")  # as tuning picks its best
         alarms += any(pair["verdict"] in ("faster", "slower") for pair in verdicts)
     allowed = int(stats.binom.ppf(0.99, SIMULATED, LEVEL))
     detail = f"{alarms} false alarms in {SIMULATED} simulated races; {LEVEL:.0%} are meant, up to {allowed} by chance"

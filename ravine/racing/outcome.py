@@ -1,4 +1,4 @@
-"""What one trial came to, read off its record."""
+"""What one trial came to, read off its record; and what a point came to, on all the seeds it was tried on."""
 
 import math
 from collections.abc import Collection
@@ -46,18 +46,6 @@ class Outcome:
         found = crossing(self.work, self.metric, goal, self.better) if self.status == "done" else None
         return math.inf if found is None else found
 
-    def rank(self, goals: Collection[float]) -> tuple[int, float]:
-        """Smaller is better: the mean log work over the goals, censored at the horizon; where no goal is reached, the
-        final metric; runs that failed come last. All goals count, since one crossing of one goal may be luck.
-        """
-        horizon = float(self.record.header["steps"])
-        works = [self.work_to(goal) for goal in goals]
-        if any(work < math.inf for work in works):
-            return 0, sum(math.log(min(work, horizon)) for work in works) / len(works)
-        if math.isnan(self.final):
-            return 2, 0.0
-        return 1, -self.final if self.better == "higher" else self.final
-
     def row(self, goal: float, tuned: bool) -> dict[str, Any]:
         """The outcome as the verdict lists it."""
         header = self.record.header
@@ -71,3 +59,31 @@ class Outcome:
             "status": self.status,
             "reason": self.reason,
         }
+
+
+# Never reaching a goal counts as ten times the budget: the penalized average of algorithm configuration (PAR10).
+_PENALTY = 10
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A point and what it came to: on one seed, or on several for a finalist."""
+
+    point: Point
+    outcomes: tuple[Outcome, ...]
+
+    def rank(self, goals: Collection[float]) -> tuple[int, float]:
+        """Smaller is better: the mean log work over goals and seeds; where no goal is ever reached, the final metric;
+        points of which no run ended well come last.
+
+        All goals count, and never reaching one costs dearly, since one crossing of one goal may be luck.
+        """
+        works = [outcome.work_to(goal) for outcome in self.outcomes for goal in goals]
+        if any(work < math.inf for work in works):
+            worst = _PENALTY * float(self.outcomes[0].record.header["steps"])
+            return 0, sum(math.log(min(work, worst)) for work in works) / len(works)
+        finals = [outcome.final for outcome in self.outcomes]
+        if any(math.isnan(final) for final in finals):
+            return 2, 0.0
+        sign = -1 if self.outcomes[0].better == "higher" else 1
+        return 1, sign * sum(finals) / len(finals)

@@ -18,6 +18,8 @@ from ravine.racing.unit import Unit
 
 REFERENCES = ("nesterov", "adamw", "nadamw")
 GOAL_SEEDS = 5
+TUNING_SEEDS = 3  # one for every point, the others for the finalists
+FINALISTS = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Settings:
             check_value(name, getattr(self, name), int, "[1, inf)")
         check_value("seed", self.seed, int, "[0, inf)")
         if self.goal is not None:
-            check_value("goal", self.goal, float, None)
+            check_value("goal", self.goal, float, "(-inf, inf)")
         if self.every is None:
             object.__setattr__(self, "every", max(1, self.steps // EVALUATIONS))
         check_value("every", self.every, int, f"[1, {self.steps}]")
@@ -53,6 +55,8 @@ def entrants(optimizers: str | Sequence[str | Spec]) -> dict[str, Spec]:
         raise RavineError('a race needs at least one optimizer, as in optimizers="sgd, adam"')
     found: dict[str, Spec] = {}
     for spec in specs:
+        if not isinstance(spec, Spec):
+            raise RavineError(f"a competitor is a spec such as 'adam(lr=0.001)', got {spec!r} ({type(spec).__name__})")
         parts(spec)
         if spec.name in found:
             raise RavineError(f"two competitors are called '{spec.name}': give each a label, as in a={spec}, b={spec}")
@@ -97,7 +101,7 @@ class Plan:
         return points(spec, count, self.point_seed, self.extra)[count:]
 
     def seeds(self, kind: str) -> list[int]:
-        count = {"tune": 1, "goal": GOAL_SEEDS, "run": self.settings.seeds}[kind]
+        count = {"tune": TUNING_SEEDS, "goal": GOAL_SEEDS, "run": self.settings.seeds}[kind]
         return [derive(self.settings.seed, kind, i) % 2**31 for i in range(count)]
 
     def unit(self, name: str, spec: Spec, seed: int, kind: str) -> Unit:
@@ -117,7 +121,7 @@ class Plan:
             "settings": asdict(self.settings),
             "optimizers": {name: self._entry(name, spec) for name, spec in self.optimizers.items()},
             "references": {name: self._entry(name, spec) for name, spec in self.references.items()},
-            "seeds": {"tuning": self.seeds("tune")[0], "goal": self.seeds("goal"), "runs": self.seeds("run")},
+            "seeds": {"tuning": self.seeds("tune"), "goal": self.seeds("goal"), "runs": self.seeds("run")},
             "given_goal": self.given_goal,
             "versions": versions(),
         }
@@ -140,6 +144,6 @@ class Plan:
             needed = runs_needed(n * (n - 1) // 2)
             said.append(
                 f"{seeds} seeds cannot tell all pairs of {n} optimizers apart (that takes {needed}): "
-                "only pairs with the first and with the best are judged"
+                "only pairs with the first and with the best in tuning are judged"
             )
         return said

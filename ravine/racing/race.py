@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from ravine.racing import gates
 from ravine.racing.crew import Crew, Limits
 from ravine.racing.crossing import freeze
 from ravine.racing.judge import judge
-from ravine.racing.outcome import Outcome
-from ravine.racing.plan import Plan, Settings, entrants
+from ravine.racing.outcome import Outcome, Tried
+from ravine.racing.plan import FINALISTS, TUNING_SEEDS, Plan, Settings, entrants
 from ravine.racing.points import Point, widened
 from ravine.racing.store import Store, cannot_write
 from ravine.racing.unit import Unit
@@ -148,13 +148,14 @@ class _Race:
         goals = self._goals()
         goal = judged_goal(goals)
         tuning = self._tune(goals)
-        best = {name: tuned.outcomes[tuned.chosen(goals)].point for name, tuned in tuning.items()}
+        best = {name: tuned.tried[tuned.chosen(goals.values())].point for name, tuned in tuning.items()}
         runs = self._rerun(best)
         verdict = assemble_verdict(self.plan.task, self.plan.settings.steps, goals, tuning, runs)
         verdict["gates"] = self._gates(verdict, goal, runs)
         verdict["notes"] = self.notes + self._remarks(tuning, runs)
         write_json(self.store.folder / "verdict.json", verdict)
         report.write(report.load(self.store.folder))
+        self.observe(Progress("done", len(self.done), len(self.done), self.notes))
         return Verdict(verdict, str(self.store.folder))
 
     def _foresee(self) -> int:
@@ -163,18 +164,18 @@ class _Race:
         entries = [*plan.references.items(), *plan.optimizers.items()]
         points = {plan.unit(name, p.spec, 0, "tune").id for name, spec in entries for p in plan.points(name, spec)}
         goals = len(plan.seeds("goal")) if plan.references else 0
+        listed = [len(plan.points(name, spec)) for name, spec in entries]
+        finals = sum(min(FINALISTS, count) for count in listed if count > 1) * (TUNING_SEEDS - 1)
         checks = 2 if plan.task["can_swap"] else 1
-        return len(points) + goals + len(plan.optimizers) * plan.settings.seeds + checks
+        return len(points) + finals + goals + len(plan.optimizers) * plan.settings.seeds + checks
 
     def _do(self, phase: str, units: Sequence[Unit]) -> None:
         """Run what is missing of `units`."""
         self.units |= {unit.id: unit for unit in units}
-        self.coming = max(self.coming, len(self.units))
         missing = list({unit.id: unit for unit in units if unit.id not in self.done}.values())
 
         def tell() -> None:
-            done = sum(unit_id in self.done for unit_id in self.units)
-            self.observe(Progress(phase, done, self.coming, self.notes))
+            self.observe(Progress(phase, len(self.done), max(self.coming, len(self.done)), self.notes))
 
         def finished(unit: Unit) -> None:
             self.done.add(unit.id)
@@ -187,15 +188,36 @@ class _Race:
     def _outcome(self, unit: Unit, point: Point) -> Outcome:
         return Outcome(self.store.record(unit), point, self.plan.task["better"])
 
-    def _try(self, phase: str, points: dict[str, list[Point]]) -> dict[str, list[Outcome]]:
-        """Every point of every optimizer on the tuning seed."""
-        (seed,) = self.plan.seeds("tune")
+    def _try(self, phase: str, points: dict[str, list[Point]]) -> dict[str, list[Tried]]:
+        """Every point of every optimizer on the first tuning seed."""
+        seed = self.plan.seeds("tune")[0]
         units = {name: [self.plan.unit(name, p.spec, seed, "tune") for p in listed] for name, listed in points.items()}
         self._do(phase, [unit for listed in units.values() for unit in listed])
         return {
-            name: [self._outcome(unit, point) for unit, point in zip(units[name], points[name], strict=True)]
-            for name in points
+            name: [Tried(point, (self._outcome(u, point),)) for u, point in zip(units[name], listed, strict=True)]
+            for name, listed in points.items()
         }
+
+    def _finals(self, phase: str, tried: dict[str, list[Tried]], goals: Collection[float]) -> dict[str, list[Tried]]:
+        """The same with the best few points of every optimizer tried on the further tuning seeds as well."""
+        plan, seeds = self.plan, self.plan.seeds("tune")[1:]
+        finalists = {
+            name: sorted(listed, key=lambda one: one.rank(goals))[:FINALISTS]
+            for name, listed in tried.items()
+            if len(listed) > 1
+        }
+        units = {
+            (name, one.point.spec): [plan.unit(name, one.point.spec, seed, "tune") for seed in seeds]
+            for name, listed in finalists.items()
+            for one in listed
+        }
+        self._do(phase, [unit for listed in units.values() for unit in listed])
+
+        def again(name: str, one: Tried) -> Tried:
+            more = (self._outcome(unit, one.point) for unit in units.get((name, one.point.spec), []))
+            return Tried(one.point, (*one.outcomes, *more))
+
+        return {name: [again(name, one) for one in listed] for name, listed in tried.items()}
 
     def _goals(self) -> dict[str, float]:
         """The given goal, or three that the best reference sets before any challenger runs; frozen in the plan."""
@@ -206,8 +228,9 @@ class _Race:
             goals = {"given": float(plan.given_goal)}
         else:
             tried = self._try("references", {name: plan.points(name, spec) for name, spec in plan.references.items()})
+            tuned = {name: Tuning(listed, ()) for name, listed in self._finals("references", tried, ()).items()}
             name, best = min(
-                ((name, outcome) for name, outcomes in tried.items() for outcome in outcomes),
+                ((name, tuning.tried[tuning.chosen(())]) for name, tuning in tuned.items()),
                 key=lambda item: item[1].rank(()),
             )
             units = [plan.unit(name, best.point.spec, seed, "goal") for seed in plan.seeds("goal")]
@@ -225,7 +248,7 @@ class _Race:
         plan = self.plan
         listed = {name: plan.points(name, spec) for name, spec in plan.optimizers.items()}
         tried = self._try("tuning", listed)
-        best = {name: min(outcomes, key=lambda o: o.rank(goals.values())).point for name, outcomes in tried.items()}
+        best = {name: min(listed, key=lambda one: one.rank(goals.values())).point for name, listed in tried.items()}
         settings = plan.settings
         beyond = {
             name: widened(spec, settings.points, plan.point_seed, best[name], plan.extra)
@@ -234,9 +257,10 @@ class _Race:
         if any(names for _, names in beyond.values()):
             tunable = {name: spec for name, spec in plan.optimizers.items() if len(listed[name]) > 1}
             more = {name: beyond[name][0] or plan.more_points(spec) for name, spec in tunable.items()}
-            for name, outcomes in self._try("tuning beyond the range", more).items():
-                tried[name] = tried[name] + outcomes
-        return {name: Tuning(outcomes, beyond[name][1]) for name, outcomes in tried.items()}
+            for name, further in self._try("tuning beyond the range", more).items():
+                tried[name] = tried[name] + further
+        tried = self._finals("finalists", tried, goals.values())
+        return {name: Tuning(listed, beyond[name][1]) for name, listed in tried.items()}
 
     def _rerun(self, best: dict[str, Point]) -> dict[str, list[Outcome]]:
         """The best point of every optimizer on the same fresh seeds."""
@@ -276,7 +300,7 @@ class _Race:
                     f"the best {', '.join(tuned.widened)} of {name} lay in the outer tenth of its range, which was "
                     f"widened: every optimizer was given {self.plan.extra} more points"
                 )
-            if len(tuned.outcomes) == 1 and self.plan.settings.points > 1:
+            if len(tuned.tried) == 1 and self.plan.settings.points > 1:
                 said.append(f"{name} has nothing left to tune: it ran at one point")
         for name, outcomes in runs.items():
             reasons = sorted({outcome.reason for outcome in outcomes if outcome.status == "failed"})

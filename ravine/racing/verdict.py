@@ -1,7 +1,7 @@
 """From the outcomes of a race to its verdict: the one table that the terminal, the page and `--json` show."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +9,20 @@ import numpy as np
 
 from ravine.core.record import plain
 from ravine.racing.judge import judge, sentence
-from ravine.racing.outcome import Outcome
+from ravine.racing.outcome import Outcome, Tried
 from ravine.racing.statistics import Array, median_interval, wilson
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How an optimizer's setting was found: every point tried, the chosen one, and the ranges that were widened."""
+    """How an optimizer's setting was found: every point tried, and the ranges that were widened."""
 
-    outcomes: Sequence[Outcome]
+    tried: Sequence[Tried]
     widened: Sequence[str]
 
-    def chosen(self, goals: Mapping[str, float]) -> int:
-        return min(range(len(self.outcomes)), key=lambda i: self.outcomes[i].rank(goals.values()))
+    def chosen(self, goals: Collection[float]) -> int:
+        """The best of the points that were tried most: the finalists, where there were any."""
+        return min(range(len(self.tried)), key=lambda i: (-len(self.tried[i].outcomes), self.tried[i].rank(goals)))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def assemble_verdict(
     works = works_of(runs, goal)
     medians = {name: float(np.median(work)) for name, work in works.items()}
     standings = sorted(((name, m) for name, m in medians.items() if m < math.inf), key=lambda item: item[1])
-    pairs = judge(works, steps)
+    pairs = judge(works, steps, _best_tuned(goals, tuning))
     entries = {name: _entry(goals, tuning[name], runs[name]) for name in runs}
     content = {
         "task": task["name"],
@@ -72,6 +73,12 @@ def assemble_verdict(
         "pairs": pairs,
     }
     return dict(plain(content))
+
+
+def _best_tuned(goals: Mapping[str, float], tuning: Mapping[str, Tuning]) -> str:
+    """The optimizer whose chosen point did best while tuning."""
+    wanted = goals.values()
+    return min(tuning, key=lambda name: tuning[name].tried[tuning[name].chosen(wanted)].rank(wanted))
 
 
 def judged_goal(goals: Mapping[str, float]) -> float:
@@ -119,16 +126,25 @@ def _success(runs: Sequence[Outcome], goal: float) -> dict[str, float]:
 def _tuning(tuning: Tuning, goals: Mapping[str, float], runs: Sequence[Outcome]) -> dict[str, Any]:
     """The points tried, and the winner's curse: the chosen point's value when it was chosen, and when rerun."""
     goal = judged_goal(goals)
-    chosen = tuning.chosen(goals)
-    best = tuning.outcomes[chosen]
-    by_work = best.work_to(goal) < math.inf
-    reruns = [outcome.work_to(goal) if by_work else outcome.final for outcome in runs]
+    chosen = tuning.chosen(goals.values())
+    best = tuning.tried[chosen].outcomes
+    by_work = any(outcome.work_to(goal) < math.inf for outcome in best)
+
+    def value(outcomes: Sequence[Outcome]) -> float:
+        return float(np.median([outcome.work_to(goal) if by_work else outcome.final for outcome in outcomes]))
+
+    everything = [outcome for tried in tuning.tried for outcome in tried.outcomes]
     return {
         "chosen": chosen,
         "widened": list(tuning.widened),
         "value": "work to goal" if by_work else "final metric",
-        "tuning_value": best.work_to(goal) if by_work else best.final,
-        "rerun_value": float(np.median(reruns)),
-        "work": sum(int(outcome.work[-1]) for outcome in tuning.outcomes if outcome.work),
-        "points": [outcome.row(goal, tuned=True) for outcome in tuning.outcomes],
+        "tuning_value": value(best),
+        "rerun_value": value(runs),
+        "work": sum(int(outcome.work[-1]) for outcome in everything if outcome.work),
+        "points": [tried.outcomes[0].row(goal, tuned=True) | _again(tried, goal) for tried in tuning.tried],
     }
+
+
+def _again(tried: Tried, goal: float) -> dict[str, Any]:
+    """What a finalist came to on its further seeds."""
+    return {"again": [outcome.row(goal, tuned=False) for outcome in tried.outcomes[1:]]}

@@ -5,6 +5,7 @@ import functools
 import importlib
 import os
 import pickle
+import re
 import resource
 import signal
 import sys
@@ -49,7 +50,7 @@ def warm() -> None:
     if source:
         try:
             load(source)
-        except Exception:
+        except BaseException:  # sys.exit() in a user's file too
             load.cache_clear()
 
 
@@ -163,7 +164,7 @@ def _die_with(sentinel: int) -> None:
 
 def _reason(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, MemoryError) or "not enough memory" in text or "out of memory" in text.lower():
+    if isinstance(error, MemoryError) or re.search("(not enough|out of|can't allocate) memory", text, re.IGNORECASE):
         return f"out of memory ({text})"
     return text
 
