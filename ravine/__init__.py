@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ravine.assemble import assemble as assemble
+    from ravine.assembly import assemble as assemble
     from ravine.core.errors import RavineError as RavineError
     from ravine.core.probe import Moment as Moment
     from ravine.core.probe import Probe as Probe
@@ -28,7 +28,7 @@ _HOMES = {
     "RavineError": "ravine.core.errors",
     "Rule": "ravine.core.rule",
     "Task": "ravine.core.task",
-    "assemble": "ravine.assemble",
+    "assemble": "ravine.assembly",
     "chain": "ravine.core.rule",
     "early_stopping": "ravine.stopping",
     "parse": "ravine.core.spec",

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.assemble import assemble, parts
+from ravine.assembly import assemble, parts
 from ravine.core.batches import Batch, batches, to
 from ravine.core.declared import check_value
 from ravine.core.dry_run import dry_run
 from ravine.core.errors import RavineError
 from ravine.core.probe import Moment, Probe
-from ravine.core.rule import Rule
+from ravine.core.rule import Composition, Rule
 from ravine.core.seeds import GlobalStream, derive, generator
 from ravine.core.spec import Group, Spec, parse
 from ravine.core.task import Task
@@ -56,12 +56,15 @@ def train(
     """
     if not isinstance(task, Task):
         raise RavineError(f"train needs a ravine.Task such as ravine.task('digits-mlp'), got {type(task).__name__}")
-    for name, value in (("steps", steps), ("every", every or 1)):
-        check_value(name, value, int, "[1, inf)")
+    check_value("steps", steps, int, "[1, inf)")
+    every = max(1, steps // EVALUATIONS) if every is None else every
+    check_value("every", every, int, "[1, inf)")
     check_value("seed", seed, int, "[0, inf)")
     spec, make = _optimizer(optimizer, lr, steps)
     probes = tuple(probes)
-    every = every or max(1, steps // EVALUATIONS)
+    for probe in probes:
+        if not isinstance(probe, Probe):
+            raise RavineError(f"a probe is made as in ravine.probes.GradNorm(), got {probe!r}")
     place = check_device(device)
     dry_run(task, device)
     run = Run(task, make, seed, place)
@@ -89,8 +92,12 @@ class Run:
         self.task, self.seed, self.device = task, seed, device
         with GlobalStream(derive(seed, "init"), device):
             self.model = task.model().to(device).train()
-        self.optimizer = make(self.model)
+        with GlobalStream(derive(seed, "optimizer"), device):
+            self.optimizer = make(self.model)
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.chance = GlobalStream(derive(seed, "chance"), device)
+        self.judging = GlobalStream(derive(seed, "judging"), device)
         self.valid = to(task.valid, device)
         self.step = self.work = self.examples = 0
         self.cost = 1  # gradient evaluations of the last step
@@ -110,8 +117,10 @@ class Run:
         started = time.perf_counter()
         with self.chance:
             while self.work < until:
-                if keep_before and self.work + self.cost >= until:  # the last step, as far as one can tell
-                    self.before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+                if keep_before:  # only the last step's are wanted; which one is the last is known where steps cost one
+                    last = self.cost != 1 or self.work + 1 >= until
+                    named = self.model.named_parameters()
+                    self.before = {name: p.detach().clone() for name, p in named} if last else None
                 total += self._step()
                 count += 1
         mean = total.item() / count if count else None
@@ -138,20 +147,22 @@ class Run:
         self.step += 1
         self.cost = self.work - before
         self.examples += task.batch_size if task.size is None else task.examples(batch)
-        assert first is not None
+        if first is None:
+            raise RavineError(f"{type(optimizer).__name__}.step(closure) never called the closure: it took no gradient")
         return first
 
     def judge(self, loss: float | None, probes: tuple[Probe, ...]) -> Moment:
         """The moment at the present point, with the metric judged and the probes read."""
-        started = time.perf_counter()
         finite = loss is None or math.isfinite(loss)
-        metric = self.task.judge(self.model, self.valid) if finite else math.nan
-        spent = time.perf_counter() - started
-        self.seconds += spent
-        self.evaluation_seconds += spent
-        diverged = not math.isfinite(metric)
-        moment = self.moment({"loss": loss, "metric": metric}, diverged)
-        found = {key: value for probe in probes if self.step for key, value in probe(moment).items()}
+        with self.judging.again():
+            started = time.perf_counter()
+            metric = self.task.judge(self.model, self.valid) if finite else math.nan
+            spent = time.perf_counter() - started
+            self.seconds += spent
+            self.evaluation_seconds += spent
+            diverged = not math.isfinite(metric)
+            moment = self.moment({"loss": loss, "metric": metric}, diverged)
+            found = {key: float(value) for probe in probes if self.step for key, value in probe(moment).items()}
         return self.moment({"loss": loss, "metric": metric}, diverged, found)
 
     def moment(self, row: dict[str, Any], diverged: bool = False, probes: dict[str, float] | None = None) -> Moment:
@@ -175,7 +186,8 @@ class Run:
             getattr(self, name).load_state_dict(state[name])
         for name in _COUNTS:
             setattr(self, name, state[name])
-        self._batches = self._draw(self.step)
+        with GlobalStream(derive(self.seed, "skipped"), self.device):
+            self._batches = self._draw(self.step)
 
 
 _COUNTS = ("step", "work", "examples", "seconds", "evaluation_seconds", "cost")
@@ -185,33 +197,42 @@ def moments(run: Run, steps: int, every: int, probes: tuple[Probe, ...], folder:
     """The moments of a run on its evaluation grid, which ends where loss or metric stops being finite."""
     keep_before = any("before" in probe.needs for probe in probes)
     grid = [*range(0, steps, every), steps]
-    if folder is not None:
-        rows = folder.open(run)
-        for row in rows:
-            extra = {key: value for key, value in row.items() if key not in _COLUMNS}
-            yield run.moment(row, diverged=row["metric"] is None, probes=extra)
-        if folder.finished:
-            return
-        grid = [work for work in grid if not rows or work > run.work]
+    done = 0
+    moment: Moment | None = None
     try:
-        for work in grid:
+        for row in folder.open(run) if folder is not None else ():
+            extra = {key: value for key, value in row.items() if key not in _COLUMNS}
+            moment = run.moment(row, diverged=row["metric"] is None, probes=extra)
+            done += 1
+            yield moment
+        ended = _ended(moment, done == len(grid)) if moment is not None else None
+        if folder is not None and ended and not folder.finished:  # killed between the last row and the closing one
+            folder.end(ended)
+        for work in () if ended else grid[done:]:
             moment = run.judge(run.advance(work, keep_before), probes)
+            done += 1
+            ended = _ended(moment, done == len(grid))
             if folder is not None:
-                ended = "diverged" if moment.diverged else "done" if work == steps else None
                 folder.add(moment.row(), run, ended)
             yield moment
-            if moment.diverged:
+            if ended:
                 return
     finally:
         if folder is not None:
             folder.close()
 
 
+def _ended(moment: Moment, last: bool) -> str | None:
+    return "diverged" if moment.diverged else "done" if last else None
+
+
 _COLUMNS = ("step", "work", "examples", "loss", "metric", "observed")
 
 
-def _optimizer(optimizer: Rule | Spec | str | Make, lr: float | None, steps: int) -> tuple[str, Make]:
+def _optimizer(optimizer: Any, lr: float | None, steps: int) -> tuple[str, Make]:
     """The optimizer as text for the record, and the function that makes it for a model."""
+    if isinstance(optimizer, Composition) or (isinstance(optimizer, type) and issubclass(optimizer, Rule)):
+        optimizer = optimizer()  # ravine.rules.Adam and ravine.rules.adamw as they stand
     if isinstance(optimizer, Rule):
         optimizer = Spec((Group(tuple(link.call() for link in optimizer.links)),))
     elif isinstance(optimizer, str):
@@ -220,6 +241,8 @@ def _optimizer(optimizer: Rule | Spec | str | Make, lr: float | None, steps: int
         spec = optimizer if lr is None else optimizer.with_lr(lr)
         parts(spec)
         return str(spec), lambda model: assemble(spec, model, steps)
+    if callable(optimizer) and lr is not None:
+        raise RavineError("lr is given beside a function that makes the optimizer: set it there")
     if callable(optimizer):
         return getattr(optimizer, "__qualname__", repr(optimizer)), optimizer
     raise RavineError(f"optimizer must be a rule, a spec or a function of the model, got {optimizer!r}")

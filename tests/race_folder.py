@@ -216,11 +216,19 @@ def _verdict(world: _World, task: str, found: dict[str, Any]) -> dict[str, Any]:
         "sentence": sentence
         if first
         else f"No optimizer reached {world.goal} on {task} in half of its runs: give more steps.",
+        "ranking": sorted(found, key=lambda name: _place(found[name], world.better)),
         "optimizers": found,
         "pairs": [_pair(a, b, found, len(pairs)) for a, b in pairs],
         "gates": [{"name": name, "passed": passed, "detail": detail} for name, passed, detail in gates],
         "notes": ["the range of sgd's lr was widened once: its best point lay in the outer tenth"],
     }
+
+
+def _place(entry: dict[str, Any], better: str) -> tuple[float, float, float]:
+    median = entry["work_to_goal"]["median"]
+    final = entry["final_metric"]
+    worst = math.inf if final is None else -final if better == "higher" else final
+    return math.inf if median is None else median, -entry["success_rate"], worst
 
 
 def _plan(world: _World, task: str, racers: dict[str, Racer], lists: dict[str, Any], seeds: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ravine.core.record import Record
+from ravine.core.record import Record, Row
 from ravine.racing.statistics import Array
 
 Gate = dict[str, Any]
@@ -79,17 +79,17 @@ def swapped_labels(record: Record | None, goal: float, better: str) -> Gate:
     return _gate(name, not reached, f"best {best:.4g} with shuffled labels, the goal is {goal:.4g}")
 
 
-def few_diverge(records: Sequence[Record]) -> Gate:
+def few_diverge(ends: Sequence[Row]) -> Gate:
     """How many of all trials diverged; told, not judged, since tuning is meant to find the edge."""
-    diverged = sum(record.status == "diverged" for record in records)
-    failed = sum(record.status == "failed" for record in records)
-    share = diverged / max(1, len(records))
-    return _gate("share of runs that diverged", True, f"{diverged} of {len(records)} ({share:.0%}), {failed} failed")
+    diverged = sum(end["status"] == "diverged" for end in ends)
+    failed = sum(end["status"] == "failed" for end in ends)
+    share = diverged / max(1, len(ends))
+    return _gate("share of runs that diverged", True, f"{diverged} of {len(ends)} ({share:.0%}), {failed} failed")
 
 
-def cheap_evaluation(records: Sequence[Record]) -> Gate:
+def cheap_evaluation(ends: Sequence[Row]) -> Gate:
     """How much of the time went into judging; above a half the grid is too fine for the task."""
-    observed = [record.end["observed"] for record in records if record.end and "seconds" in record.end["observed"]]
+    observed = [end["observed"] for end in ends if "seconds" in end["observed"]]
     total = sum(times["seconds"] for times in observed)
     share = sum(times["evaluation_seconds"] for times in observed) / total if total else 0.0
     return _gate("share of time in evaluation", share <= 0.5, f"{share:.0%}, at most 50% is meant")

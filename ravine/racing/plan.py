@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ravine.assemble import parts
+from ravine.assembly import parts
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError
 from ravine.core.machine import machine, versions

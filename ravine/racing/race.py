@@ -140,7 +140,6 @@ class _Race:
         self.plan, self.content, self.store = plan, content, store
         self.crew, self.limits, self.observe = crew, limits, observe
         self.done = store.finished()
-        self.units: dict[str, Unit] = {}
         self.notes = [*plan.notes(), *store.notes]
         self.coming = self._foresee()
 
@@ -171,7 +170,6 @@ class _Race:
 
     def _do(self, phase: str, units: Sequence[Unit]) -> None:
         """Run what is missing of `units`."""
-        self.units |= {unit.id: unit for unit in units}
         missing = list({unit.id: unit for unit in units if unit.id not in self.done}.values())
 
         def tell() -> None:
@@ -273,13 +271,13 @@ class _Race:
     def _gates(self, verdict: dict[str, Any], goal: float, runs: dict[str, list[Outcome]]) -> list[gates.Gate]:
         plan, settings = self.plan, self.plan.settings
         works = works_of(runs, goal)
-        winner = min(runs, key=lambda name: sorted(works[name].tolist()))
+        winner = verdict["ranking"][0]
         first = runs[winner][0]
         seed = plan.seeds("run")[0]
         twin = plan.unit(winner, first.point.spec, seed, "twin")
         swapped = plan.unit(winner, first.point.spec, seed, "swapped")
         self._do("gates", [twin, swapped] if plan.task["can_swap"] else [twin])
-        records = [self.store.record(unit) for unit in self.units.values()]
+        ends = [end for end in map(self.store.end, sorted(self.done)) if end is not None]
         return [
             gates.same_numbers(first.record, self.store.record(twin)),
             gates.same_start({name: [o.record for o in outcomes] for name, outcomes in runs.items()}),
@@ -287,8 +285,8 @@ class _Race:
             gates.swapped_labels(
                 self.store.record(swapped) if plan.task["can_swap"] else None, goal, plan.task["better"]
             ),
-            gates.few_diverge(records),
-            gates.cheap_evaluation(records),
+            gates.few_diverge(ends),
+            gates.cheap_evaluation(ends),
         ]
 
     def _remarks(self, tuning: dict[str, Tuning], runs: dict[str, list[Outcome]]) -> list[str]:

@@ -65,6 +65,10 @@ class Store:
     def record(self, unit: Unit) -> Record:
         return read(self.path(unit.id))
 
+    def end(self, unit_id: str) -> Row | None:
+        """The closing row of a trial."""
+        return read(self.path(unit_id)).end
+
     def finished(self) -> set[str]:
         """The ids of all finished trials. Damaged records are set aside and noted; unfinished ones do not count."""
         done: set[str] = set()

@@ -56,10 +56,10 @@ def assemble_verdict(
     """Everything but the gates and notes."""
     goal = judged_goal(goals)
     works = works_of(runs, goal)
-    medians = {name: float(np.median(work)) for name, work in works.items()}
-    standings = sorted(((name, m) for name, m in medians.items() if m < math.inf), key=lambda item: item[1])
     pairs = judge(works, steps, _best_tuned(goals, tuning))
     entries = {name: _entry(goals, tuning[name], runs[name]) for name in runs}
+    order = _ranking(entries, works, task["better"])
+    standings = [(name, float(np.median(works[name]))) for name in order if np.median(works[name]) < math.inf]
     content = {
         "task": task["name"],
         "metric": task["metric"],
@@ -69,6 +69,7 @@ def assemble_verdict(
         "budget": steps,
         "batch_size": task["batch_size"],
         "sentence": sentence(task["name"], f"{task['metric']} {goal:.4g}", standings, pairs),
+        "ranking": order,
         "optimizers": entries,
         "pairs": pairs,
     }
@@ -79,6 +80,17 @@ def _best_tuned(goals: Mapping[str, float], tuning: Mapping[str, Tuning]) -> str
     """The optimizer whose chosen point did best while tuning."""
     wanted = goals.values()
     return min(tuning, key=lambda name: tuning[name].tried[tuning[name].chosen(wanted)].rank(wanted))
+
+
+def _ranking(entries: Mapping[str, Any], works: Mapping[str, Array], better: str) -> list[str]:
+    """The optimizers, best first: least median work, then most runs at the goal, then best final metric."""
+
+    def key(name: str) -> tuple[float, float, float]:
+        final = entries[name]["final_metric"]
+        worst = math.inf if final is None else -final if better == "higher" else final
+        return float(np.median(works[name])), -entries[name]["success_rate"], worst
+
+    return sorted(entries, key=key)
 
 
 def judged_goal(goals: Mapping[str, float]) -> float:

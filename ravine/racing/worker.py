@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ravine.assemble import assemble
+from ravine.assembly import assemble
 from ravine.core.batches import Batch, batches, to
 from ravine.core.dry_run import dry_run, hash_tensors
 from ravine.core.errors import RavineError

@@ -1,7 +1,6 @@
 """The winner of a race, and the code that builds it."""
 
 import json
-import math
 import shlex
 import textwrap
 from typing import Any
@@ -13,18 +12,8 @@ _OPPOSITE = {"faster": "slower", "slower": "faster", "lower": "upper", "upper": 
 
 
 def ranked(race: Race) -> list[str]:
-    """The optimizers, best first: most runs at the goal, then least median work, then best final metric.
-
-    Where no run reached the goal the final metric alone decides.
-    """
-
-    def key(name: str) -> tuple[float, float, float]:
-        found = race.optimizers[name]
-        final = _or(found["final_metric"], -math.inf if race.higher else math.inf)
-        median = _or((found["work_to_goal"] or {}).get("median"), math.inf)
-        return -_or(found["success_rate"], 0), median, -final if race.higher else final
-
-    return sorted(race.optimizers, key=key)
+    """The optimizers, best first, as the verdict ranks them."""
+    return list(race.verdict["ranking"])
 
 
 def reached(race: Race) -> bool:
@@ -50,10 +39,10 @@ def best(race: Race) -> str:
         [
             *(f"# {part}" for part in wrapped),
             f"# From the command line: {command(task.get('source') or task['name'], spec)}",
-            "import ravine.assemble",
+            "import ravine",
             "",
             f"STEPS = {int(race.plan['settings']['steps'])}  # the race's horizon, where open schedules end",
-            f"opt = ravine.assemble.assemble({json.dumps(spec, ensure_ascii=False)}, model, horizon=STEPS)",
+            f"opt = ravine.assemble({json.dumps(spec, ensure_ascii=False)}, model, horizon=STEPS)",
         ]
     )
 
