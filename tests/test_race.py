@@ -166,7 +166,7 @@ def test_a_script_without_a_main_guard_races_a_task_of_lambdas_once(tmp_path):
 
 
 def test_the_example_of_the_readme_is_the_file_and_races_end_to_end(tmp_path):
-    example = ROOT / "examples" / "wine.py"
+    example = ROOT / "examples" / "cancer.py"
     source = example.read_text()
     assert len(source.splitlines()) <= 25
     assert source.split('"""')[2].strip() in (ROOT / "README.md").read_text()
@@ -174,7 +174,7 @@ def test_the_example_of_the_readme_is_the_file_and_races_end_to_end(tmp_path):
     done = subprocess.run(
         command(*arguments, "--json", "--out", str(tmp_path / "race")), check=True, capture_output=True, text=True
     )
-    assert json.loads(done.stdout)["task"] == "wine"
+    assert json.loads(done.stdout)["task"] == "cancer"
     assert (tmp_path / "race" / "report.html").exists()
 
 
