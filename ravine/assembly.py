@@ -41,13 +41,13 @@ def parts(spec: Spec | str) -> list[Part]:
 
 
 def _part(group: Group) -> Part:
-    rates = [link.get("lr") for link in group.links if link.get("lr") is not None]
-    if len(rates) > 1:
+    rated = [link for link in group.links if link.get("lr") is not None]
+    if len(rated) > 1:
         raise RavineError(f"'{group}' gives lr twice; a group has one")
-    for rate in rates:
-        check_value(f"{group.links[0].name}: lr", rate, float, "[0, inf)")
+    for link in rated:
+        check_value(f"{link.name}: lr", link.get("lr"), float, "[0, inf)")
     rule = make_rule(tuple(link.without("lr") for link in group.links))
-    lr = float(rates[0]) if rates else rule.lr  # type: ignore[arg-type]  # checked above
+    lr = float(rated[0].get("lr")) if rated else rule.lr  # type: ignore[arg-type]  # checked above
     return Part(rule, lr, make_schedule(group.schedules), group.role)
 
 

@@ -1,6 +1,6 @@
 """The one torch.optim.Optimizer: it owns groups, state, checkpoints and the loop; rules own the maths."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any, overload
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import ravine.rules  # noqa: F401  # makes the built-in names known, so that checkpoints can be read back
-from ravine.core.declared import check_value
+from ravine.core.declared import Declared, check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule, make_rule
 from ravine.core.spec import parse_links, parse_schedules
@@ -51,8 +51,6 @@ class Optimizer(torch.optim.Optimizer):
         if not isinstance(rule, Rule):
             raise RavineError(f"rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
-        # From here on a group added later needs to name only what differs; rules are kept as text, see _group.
-        self.defaults |= {"lr": rule.lr if lr is None else lr}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         group = {key: self.defaults[key] for key in ("rule", "lr", "schedule", "maximize")} | param_group
@@ -70,42 +68,106 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group, rule, lr in [(group, _rule(group), _lr(group)) for group in self.param_groups]:
+        moves = [(group, _rule(group), _lr(group)) for group in self.param_groups]
+        for group, rule, _ in moves:
+            if not rule.sparse and any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
+                raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
+        for group, rule, lr in moves:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, rule, lr, group["maximize"])
+                    self._move(p, p.grad, rule, lr, group["maximize"])
             group["steps"] += 1
         return loss
 
-    def _move(self, p: Tensor, rule: Rule, lr: float, maximize: bool) -> None:
-        g = p.grad
-        assert g is not None
-        if g.is_sparse:
-            if not rule.sparse:
-                raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
-            g = g.to_dense()
+    def _move(self, p: Tensor, grad: Tensor, rule: Rule, lr: float, maximize: bool) -> None:
+        own, seen, g = _real(p), _seen(p), _seen(grad.to_dense())
         state = self.state[p]
         if not state:
-            state.update(step=0, **rule.init(p))
+            state.update(step=0, **rule.init(seen))
         state["step"] += 1
-        u, new = rule.update(-g if maximize else g, p, **{"t" if k == "step" else k: v for k, v in state.items()})
+        u, new = rule.update(-g if maximize else g, seen, **{"t" if k == "step" else k: v for k, v in state.items()})
         state.update(new)
-        p.sub_(u, alpha=lr)
+        seen.sub_(u, alpha=lr)
+        if seen.dtype != own.dtype:
+            own.copy_(seen)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved state, to the bit. Refuses another rule's, before anything has changed."""
-        groups = state_dict["param_groups"]
-        for mine, saved in zip(self.param_groups, groups, strict=False):
-            if "rule" not in saved or saved["rule"] != mine["rule"]:
-                theirs = saved.get("rule", "another library's optimizer")
-                raise RavineError(f"the checkpoint is of '{theirs}', but this optimizer is '{mine['rule']}'")
-        super().load_state_dict(state_dict)
+        """Continue from a saved state, to the bit; parameters are matched by name where both sides have names.
+
+        Refuses another rule's state, and one that does not fit the parameters, before anything has changed.
+        """
+        fitted: dict[str, Any] = {}
+
+        def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            fitted.update(given, param_groups=_matched(self.param_groups, given["param_groups"]))
+            for p, kept, group in _pairs(self.param_groups, fitted):
+                _check_state(kept, _rule(group).init(_seen(p)))
+            return fitted
+
+        last = self.register_load_state_dict_pre_hook(fit)  # after the user's own
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
         # torch casts every floating state to the dtype of its parameter; a state's own dtype is part of the rule.
-        saved_ids = [i for group in groups for i in group["params"]]
-        for i, p in zip(saved_ids, [p for group in self.param_groups for p in group["params"]], strict=True):
-            for key, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor):
-                    self.state[p][key] = value.detach().clone().to(p.device)
+        for p, kept, _group in _pairs(self.param_groups, fitted):
+            tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
+            self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
+
+
+def _real(p: Tensor) -> Tensor:
+    """A view of `p` in real numbers: rules take complex parameters as pairs."""
+    return torch.view_as_real(p) if p.is_complex() else p
+
+
+def _seen(p: Tensor) -> Tensor:
+    """What a rule sees of `p`: real numbers of 32 bits at least, so that rounding happens once, at the end."""
+    real = _real(p)
+    return real.float() if real.dtype.itemsize < 4 else real
+
+
+Groups = list[dict[str, Any]]
+
+
+def _matched(mine: Groups, saved: Groups) -> Groups:
+    """The saved groups with their parameters in the order of `mine`; raises where they are not of the same rules."""
+    if len(mine) != len(saved):
+        raise RavineError(f"the checkpoint has {len(saved)} param groups, but this optimizer has {len(mine)}")
+    return [_matched_group(*pair) for pair in zip(mine, saved, strict=True)]
+
+
+def _matched_group(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    theirs = saved.get("rule", "another library's optimizer")
+    if theirs != mine["rule"]:
+        raise RavineError(f"the checkpoint is of '{theirs}', but this optimizer is '{mine['rule']}'")
+    here, there = mine.get("param_names"), saved.get("param_names")
+    if here and there and here != there:
+        if missing := sorted(set(here) ^ set(there)):
+            raise RavineError(f"the checkpoint has other parameters than this optimizer: '{missing[0]}' is in one only")
+        ids = dict(zip(there, saved["params"], strict=True))
+        return saved | {"params": [ids[name] for name in here], "param_names": here}
+    if len(mine["params"]) != len(saved["params"]):
+        count, wanted = len(saved["params"]), len(mine["params"])
+        raise RavineError(f"a group of the checkpoint has {count} parameters, but this optimizer's has {wanted}")
+    return saved
+
+
+def _pairs(groups: Groups, state_dict: dict[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any], dict[str, Any]]]:
+    """Each parameter that has a saved state, with that state and its group."""
+    for group, saved in zip(groups, state_dict["param_groups"], strict=True):
+        for p, i in zip(group["params"], saved["params"], strict=True):
+            if i in state_dict["state"]:
+                yield p, state_dict["state"][i], group
+
+
+def _check_state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> None:
+    if kept.keys() != {"step", *fresh}:
+        names = ", ".join(("step", *fresh))
+        raise RavineError(f"the checkpoint keeps {', '.join(kept)} for a parameter, but this optimizer keeps {names}")
+    for key, value in fresh.items():
+        if kept[key].shape != value.shape:
+            found, wanted = tuple(kept[key].shape), tuple(value.shape)
+            raise RavineError(f"the checkpoint's '{key}' has shape {found}, but this optimizer's has {wanted}")
 
 
 def _group(given: dict[str, Any], default: Rule) -> dict[str, Any]:
@@ -135,24 +197,26 @@ def _group(given: dict[str, Any], default: Rule) -> dict[str, Any]:
 
 
 def _rule(group: dict[str, Any]) -> Rule:
-    names = _number_names(group["rule"])
-    return _bound(group["rule"], tuple((name, group[name]) for name in names))
+    names = _number_names(group["rule"], Declared.revision)
+    return _bound(group["rule"], tuple((name, group[name]) for name in names), Declared.revision)
 
 
 def _lr(group: dict[str, Any]) -> float:
-    return float(group["lr"]) * _schedule(group["schedule"])(group["steps"])
+    lr = float(group["lr"])
+    check_value("lr", lr, float, "[0, inf)")
+    return lr * _schedule(group["schedule"], Declared.revision)(group["steps"])
 
 
 @lru_cache(maxsize=256)
-def _number_names(structure: str) -> tuple[str, ...]:
+def _number_names(structure: str, revision: int) -> tuple[str, ...]:
     return tuple(make_rule(parse_links(structure)).numbers())
 
 
 @lru_cache(maxsize=1024)
-def _bound(structure: str, numbers: Iterable[tuple[str, float]]) -> Rule:
+def _bound(structure: str, numbers: Iterable[tuple[str, float]], revision: int) -> Rule:
     return make_rule(parse_links(structure)).with_numbers(dict(numbers))
 
 
 @lru_cache(maxsize=256)
-def _schedule(text: str) -> Schedule:
+def _schedule(text: str, revision: int) -> Schedule:
     return make_schedule(parse_schedules(text))

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +36,7 @@ class Folder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             (path / "record.jsonl.part").write_text("")
+            (path / "record.jsonl.part").unlink()
         except OSError as error:
             raise _cannot_write(path, error) from error
         found = self._read()
@@ -47,7 +50,10 @@ class Folder:
 
     def _read(self) -> Record:
         file = self.path / "record.jsonl"
-        return read(file) if file.exists() else Record({})
+        try:
+            return read(file) if file.exists() else Record({})
+        except Damaged as error:
+            raise Damaged(f"{error}; remove the folder to start again") from error
 
     def open(self, run: Resumable) -> list[Row]:
         """Bring `run` to where the last one was cut off; the rows up to there."""
@@ -57,13 +63,16 @@ class Folder:
         if record.rows and checkpoint.exists():
             try:
                 state = torch.load(checkpoint, weights_only=True)
+                if len(record.rows) >= state["rows"]:
+                    run.load_state_dict(state["run"])
+                    rows = record.rows[: state["rows"]]
             except Exception as error:
-                raise Damaged(f"{checkpoint} cannot be read ({error}); remove the folder to start again") from error
-            run.load_state_dict(state["run"])
-            rows = record.rows[: state["rows"]]
+                why = str(error).split("\n")[0]
+                raise Damaged(f"{checkpoint} cannot be used ({why}); remove the folder to start again") from error
         self.finished = record.finished and len(rows) == len(record.rows)
         if not self.finished:
-            self._writer = Writer(self.path / "record.jsonl", self._header(record), rows)
+            with self._writing():
+                self._writer = Writer(self.path / "record.jsonl", self._header(record), rows)
             self._rows = len(rows)
         return rows
 
@@ -73,20 +82,35 @@ class Folder:
     def add(self, row: Row, run: Resumable, ended: str | None) -> None:
         """Write the row of a moment, a checkpoint when one is due, and the closing row when the run has ended."""
         assert self._writer is not None
-        try:
+        with self._writing():
             self._writer.row(row)
             self._rows += 1
             if ended or time.monotonic() - self._saved > max(_EVERY_SECONDS, _EVERY_COSTS * self._cost):
                 self._save(run)
-            if ended:
-                self._writer.end(ended)
+        if ended:
+            self.end(ended)
+
+    def end(self, status: str) -> None:
+        """Write the closing row."""
+        assert self._writer is not None
+        with self._writing():
+            self._writer.end(status)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def _save(self, run: Resumable) -> None:
         started = time.monotonic()
         part = self.path / "checkpoint.pt.part"
-        torch.save({"run": run.state_dict(), "rows": self._rows}, part)
+        state = {"run": run.state_dict(), "rows": self._rows}
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error).split("\n")[0]) from error
         os.replace(part, self.path / "checkpoint.pt")
         self._saved = time.monotonic()
         self._cost = self._saved - started

@@ -47,8 +47,12 @@ class _Best:
         self.weights = {name: value.clone() for name, value in moment.model.state_dict().items()}
         if self.file:
             part = self.file.with_name(self.file.name + ".part")
-            torch.save(self.weights, part)
-            os.replace(part, self.file)
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                torch.save(self.weights, part)
+                os.replace(part, self.file)
+            except (OSError, RuntimeError) as error:  # RuntimeError is what torch makes of a full disk
+                raise RavineError(f"cannot keep the best weights in {self.file}: {error}") from error
 
     def give_back(self, moment: Moment) -> None:
         if not self.wanted:

@@ -25,8 +25,11 @@ def train(
 ) -> None:
     """Train on a task with one optimizer and show how it went."""
     import ravine
+    from ravine.core.declared import check_value
     from ravine.core.spec import parse_links
 
+    if patience is not None:  # before ravine.train makes the folder
+        check_value("patience", patience, int, "[1, inf)")
     probes = [ravine.probes.make(call) for text in probe or () for call in parse_links(text)]
     moments = ravine.train(
         ravine.task(task), optimizer, steps=steps, seed=seed, every=every, probes=probes, device=device, out=out

@@ -51,15 +51,20 @@ def check_data(owner: str, data: Any) -> None:
 def batches(data: Any, size: int, generator: torch.Generator, skip: int = 0) -> Iterator[Batch]:
     """Batches without end: each epoch in a new order, without the ragged rest, all of exactly `size` examples.
 
-    The first `skip` batches are passed over, without fetching them where the data have indices.
+    The first `skip` batches are passed over before this returns, without fetching them where the data have indices.
     """
     n = length(data)
-    if n is None:
-        yield from islice(data(generator), skip, None)
-        return
-    pick = picker(data)
-    for order in islice(_orders(n, size, generator), skip, None):
-        yield pick(order)
+    source = _drawn(data, generator) if n is None else _orders(n, size, generator)
+    for _ in islice(source, skip):
+        pass
+    return source if n is None else map(picker(data), source)
+
+
+def _drawn(draw: Callable[[torch.Generator], Iterator[Batch]], generator: torch.Generator) -> Iterator[Batch]:
+    count = 0
+    for count, batch in enumerate(draw(generator), 1):  # noqa: B007 - the number of the last one is told below
+        yield batch
+    raise RavineError(f"train gave {count} batches and ended: a function that draws batches goes on (while True: ...)")
 
 
 def _orders(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -27,6 +27,7 @@ class Declared:
     name: ClassVar[str] = ""
     ranges: ClassVar[Mapping[str, str]] = {}
     registry: ClassVar[dict[str, Any]]
+    revision: ClassVar[int] = 0  # of all registries: what is remembered by name is stale when it has changed
 
     def __init_subclass__(cls, register: bool = True, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -44,6 +45,7 @@ class Declared:
                 f"give {cls.__module__}.{cls.__qualname__} another `name`"
             )
         cls.registry[cls.name] = cls
+        Declared.revision += 1
 
     def __post_init__(self) -> None:
         for field, value in self.hyperparameters().items():
@@ -116,7 +118,7 @@ def check_value(owner: str, value: Value, kind: Any, interval: str | None) -> No
 
 def _names(kinds: tuple[type, ...]) -> str:
     words = {float: "a number", int: "a whole number", bool: "true or false", str: "text", type(None): "none"}
-    return " or ".join(words.get(kind, kind.__name__) for kind in kinds)
+    return " or ".join(words[kind] if kind in words else getattr(kind, "__name__", str(kind)) for kind in kinds)
 
 
 def _inside(value: float, interval: str) -> bool:

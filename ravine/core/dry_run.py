@@ -29,8 +29,8 @@ class DryRun:
 def dry_run(task: Task, device: str = "cpu") -> DryRun:
     """Build the model, draw a batch, take loss and gradient, judge once; the same for the same task.
 
-    Raises `RavineError` with the stage that failed: "building the model", "drawing a batch", "the loss of one batch",
-    "its gradient", "the metric on valid".
+    Raises `RavineError` with the stage that failed: "building the model", "drawing a batch", "counting its examples",
+    "the loss of one batch", "its gradient", "the metric on valid".
     """
     place = torch.device(device)
     with GlobalStream(derive(0, "dry run"), place):
@@ -44,12 +44,13 @@ def dry_run(task: Task, device: str = "cpu") -> DryRun:
         digest = hash_tensors(model.state_dict().values())
         draw = generator(0, "dry run")
         batch = _stage(task, "drawing a batch", lambda: next(batches(task.train, task.batch_size, draw)))
-        task.examples(batch)
+        _stage(task, "counting its examples", lambda: task.examples(batch))
         loss = _stage(task, "the loss of one batch", lambda: task.loss(model, to(batch, place)))
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
+        if not isinstance(loss, Tensor) or loss.ndim:
             found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise RavineError(f"task '{task.name}': the loss of one batch must be a scalar tensor, got {found}")
-        _stage(task, "its gradient", loss.backward)
+        if loss.requires_grad:
+            _stage(task, "its gradient", loss.backward)
         if all(p.grad is None for p in trainable):
             raise RavineError(f"task '{task.name}': the loss reaches no parameter of the model")
         metric = _stage(task, "the metric on valid", lambda: task.judge(model, to(task.valid, place)))
@@ -64,7 +65,7 @@ def hash_tensors(values: object) -> str:
 
     def feed(value: object) -> None:
         if isinstance(value, Tensor):
-            flat = value.detach().cpu().contiguous().flatten()
+            flat = value.detach().to_dense().cpu().contiguous().flatten()
             digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
             digest.update(flat.view(torch.uint8).numpy().tobytes())
         elif isinstance(value, dict):

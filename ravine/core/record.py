@@ -2,7 +2,7 @@
 
     {"line": "header", ...}                     what was run: spec, seed, budget, versions, machine
     {"line": "row", "step": 0, "metric": ...}   one per evaluation
-    {"line": "end", "status": "done", ...}      how it ended, with a checksum of all lines before
+    {"line": "end", "status": "done", ...}      how it ended, sealed with a checksum of everything before it
 
 Numbers that are not finite are written as null. Everything that depends on the clock or the machine's load stands
 under the key `observed`, so that two records of the same run differ there and nowhere else.
@@ -73,11 +73,10 @@ class Writer:
         self._checksum = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
         beginning = path.with_name(path.name + ".part")
-        self._file = beginning.open("w", encoding="utf-8")
-        self._put({"line": "header"} | header)
-        for row in rows:
-            self.row(row)
-        self._file.close()
+        with beginning.open("w", encoding="utf-8") as self._file:
+            self._put({"line": "header"} | header)
+            for row in rows:
+                self.row(row)
         os.replace(beginning, path)
         self._file = path.open("a", encoding="utf-8")
 
@@ -92,7 +91,10 @@ class Writer:
 
     def end(self, status: str, **more: Any) -> None:
         """The closing row, on disk when this returns."""
-        self._put({"line": "end", "status": status, **more, "checksum": self._checksum.hexdigest()})
+        text = json.dumps(plain({"line": "end", "status": status, **more}), allow_nan=False)
+        self._checksum.update(text.encode())
+        self._file.write(text[:-1] + _seal(self._checksum.hexdigest()) + "\n")
+        self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
 
@@ -106,16 +108,19 @@ class Writer:
         self.close()
 
 
+def _seal(checksum: str) -> str:
+    """The end of a closing row; its checksum covers all that stands before it, the closing row's own words too."""
+    return f', "checksum": "{checksum}"}}'
+
+
 def read(path: Path) -> Record:
     """The record in `path`. A last line cut short by a kill is dropped; anything else wrong raises `Damaged`."""
-    lines = path.read_bytes().splitlines(keepends=True)
+    *lines, _ = path.read_bytes().split(b"\n")
     checksum = hashlib.sha256()
     header: Row | None = None
     rows: list[Row] = []
     end: Row | None = None
     for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            break
         try:
             content = json.loads(line)
             kind = content.pop("line")
@@ -129,9 +134,11 @@ def read(path: Path) -> Record:
             rows.append(content)
         else:
             end = content
-            if end.pop("checksum", None) != checksum.hexdigest():
-                raise Damaged(f"{path}: the checksum of its closing row does not match the lines before")
-        checksum.update(line)
+            seal = _seal(str(end.pop("checksum", ""))).encode()
+            checksum.update(line.removesuffix(seal) + b"}")
+            if seal != _seal(checksum.hexdigest()).encode():
+                raise Damaged(f"{path}: the checksum of its closing row does not match what stands before")
+        checksum.update(line + b"\n")
     return Record(header or {}, rows, end)
 
 

@@ -13,6 +13,7 @@ from ravine.core.space import Dimension
 from ravine.core.spec import Call
 
 State = dict[str, Tensor]
+SCOPES = ("element", "matrix", "tensor")  # from narrow to wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +115,11 @@ class Chain(Rule, register=False):
     @property
     def links(self) -> tuple[Rule, ...]:
         return self.rules
+
+    @property
+    def scope(self) -> str:  # type: ignore[override]  # a class's own fact, but a chain has it from its links
+        """That of the widest link."""
+        return max((rule.scope for rule in self.rules), key=SCOPES.index)
 
     def __str__(self) -> str:
         return " + ".join(str(rule) for rule in self.rules)

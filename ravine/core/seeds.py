@@ -68,6 +68,13 @@ class GlobalStream:
         finally:
             self._set(before)
 
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Switched in for a block, and left as it was: every such block draws the same numbers."""
+        with self._kept():
+            self._set(self._state)
+            yield
+
     def __enter__(self) -> Self:
         self._outside = self.now()
         self._set(self._state)

@@ -4,7 +4,7 @@
     group    := [role ':'] link {'+' link} ['@' schedule {'*' schedule}]
     link     := name ['(' [argument {',' argument}] ')']          schedule := the same
     argument := name '=' value | link
-    value    := number | true | false | none | 'text' | link
+    value    := number | true | false | none | 'text'
 
     sgd
     adam(lr=0.001, beta2=0.99) + decay(weight_decay=0.1) @ warmup(steps=100) * cosine()
@@ -108,7 +108,7 @@ def parse(text: str) -> Spec:
     """
     parser = _Parser(text)
     spec = parser.spec()
-    parser.end()
+    parser.end("'+', '@', ';' or the end")
     return spec
 
 
@@ -118,7 +118,7 @@ def parse_list(text: str) -> list[Spec]:
     specs = [parser.spec()]
     while parser.take(","):
         specs.append(parser.spec())
-    parser.end()
+    parser.end("'+', '@', ';', ',' or the end")
     return specs
 
 
@@ -126,7 +126,7 @@ def parse_schedules(text: str) -> tuple[Call, ...]:
     """The factors in `text`: `"warmup(steps=100) * cosine()"`."""
     parser = _Parser(text)
     calls = parser.separated("*")
-    parser.end()
+    parser.end("'*' or the end")
     return calls
 
 
@@ -134,10 +134,11 @@ def parse_links(text: str) -> tuple[Call, ...]:
     """The links in `text`: `"adam + decay(weight_decay=0.1)"`."""
     parser = _Parser(text)
     calls = parser.separated("+")
-    parser.end()
+    parser.end("'+' or the end")
     return calls
 
 
+_DEEPEST, _LONGEST = 20, 40
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]) | [+-](?:inf)\b)
@@ -152,23 +153,21 @@ _TOKEN = re.compile(
 def _tokens(source: str) -> Iterator[tuple[str, str, int]]:
     """(kind, text, position) of each token, then ("end", "", length)."""
     at = 0
-    previous = ""
     while source[at:].strip():
         found = _TOKEN.match(source, at)
-        # A sign straight after a link is the chain's plus, not the start of a number: `adam +1` is an error either way.
         if not found:
             start = at + len(source[at:]) - len(source[at:].lstrip())
             raise _problem(source, start, f"unexpected {source[start]!r}")
         kind = str(found.lastgroup)
-        previous = found.group(kind)
-        yield kind, previous, found.start(kind)
+        yield kind, found.group(kind), found.start(kind)
         at = found.end()
     yield "end", "", len(source.rstrip())
 
 
 def _problem(source: str, at: int, message: str) -> SpecError:
+    shown = re.sub(r"\s", " ", source)  # one line, so that the caret stands where the problem is
     return SpecError(
-        f"{message} at position {at} of the spec\n    {source}\n    {' ' * at}^\n"
+        f"{message} at position {at} of the spec\n    {shown}\n    {' ' * at}^\n"
         "A spec looks like: adam(lr=0.001) + decay(weight_decay=0.1) @ warmup(steps=100) * cosine()"
     )
 
@@ -197,9 +196,9 @@ class _Parser:
         if not self.take(mark):
             raise self.fail(f"'{mark}'")
 
-    def end(self) -> None:
+    def end(self, wanted: str) -> None:
         if self.tokens[self.at][0] != "end":
-            raise self.fail("'+', '@', ';' or the end")
+            raise self.fail(wanted)
 
     def name(self, wanted: str = "a name") -> str:
         kind, text, _ = self.tokens[self.at]
@@ -238,18 +237,20 @@ class _Parser:
             calls.append(self.call())
         return tuple(calls)
 
-    def call(self) -> Call:
+    def call(self, depth: int = 0) -> Call:
+        if depth > _DEEPEST:
+            raise self.fail(f"at most {_DEEPEST} calls inside one another")
         name = self.name("the name of an optimizer or schedule")
         arguments: dict[str, Value] = {}
         inner: list[Call] = []
         if self.take("("):
             while not self.take(")"):
-                if arguments or inner:
-                    self.need(",")
+                if (arguments or inner) and not self.take(","):
+                    raise self.fail("',' or ')'")
                 if self.follows("="):
                     self.argument(arguments)
                 else:
-                    inner.append(self.call())
+                    inner.append(self.call(depth + 1))
         return Call(name, tuple(arguments.items()), tuple(inner))
 
     def argument(self, into: dict[str, Value]) -> None:
@@ -263,6 +264,8 @@ class _Parser:
     def value(self) -> Value:
         kind, text, position = self.tokens[self.at]
         self.at += 1
+        if kind == "number" and len(text) > _LONGEST:
+            raise _problem(self.source, position, f"a number has at most {_LONGEST} characters, found {len(text)}")
         if kind == "number":
             return float(text) if re.search(r"[.eEn]", text) else int(text)
         if kind == "text":
@@ -272,4 +275,5 @@ class _Parser:
             return words[text.lower()]
         self.at -= 1
         hint = f" (text needs quotes: '{text}')" if kind == "name" else ""
-        raise _problem(self.source, position, f"expected a number, true, false, none or 'text'{hint}, found {text!r}")
+        found = repr(text) if text else "the end"
+        raise _problem(self.source, position, f"expected a number, true, false, none or 'text'{hint}, found {found}")

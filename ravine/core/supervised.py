@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.core.batches import in_order, to
+from ravine.core.batches import check_data, in_order, length, to
 from ravine.core.errors import RavineError, unknown
 from ravine.core.task import Task
 
@@ -41,6 +41,11 @@ def supervised(
     """
     if isinstance(metric, str) and metric not in METRICS | {"loss": None}:
         raise unknown("metric", metric, (*METRICS, "loss"), "Or give a function of outputs and targets with better=.")
+    for owner, data in (("valid", valid), ("test", test)):
+        if data is not None:
+            check_data(owner, data)
+            if length(data) is None:
+                raise RavineError(f"{owner} is judged from its first example to its last: give tensors or a dataset")
     if not isinstance(metric, str) and better is None:
         raise RavineError("a metric of your own needs better='higher' or better='lower'")
     measure = _Metric(metric, criterion)
@@ -62,6 +67,9 @@ def supervised(
 
 
 def _correct(outputs: Tensor, targets: Tensor) -> float:
+    shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+    if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs[:, 0].shape != targets.shape:
+        raise RavineError(f"classes are judged on outputs (examples, classes) and targets (examples,), got {shapes}")
     return (outputs.argmax(1) == targets).double().mean().item()
 
 

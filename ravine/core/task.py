@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.core.batches import Batch, check_data, leading_size, length
+from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 
 BETTER = ("higher", "lower")
@@ -50,9 +51,11 @@ class Task:
                 f"task '{self.name}': model must be a function that builds a fresh model, got a "
                 f"{type(self.model).__name__}: write model=lambda: ... or model=make_model"
             )
-        for field in ("model", "loss", "metric"):
-            if not callable(getattr(self, field)):
-                raise RavineError(f"task '{self.name}': {field} must be a function, got {getattr(self, field)!r}")
+        for field in ("model", "loss", "metric", "size", "forward", "criterion"):
+            value = getattr(self, field)
+            if not callable(value) and (value is not None or field in ("model", "loss", "metric")):
+                raise RavineError(f"task '{self.name}': {field} must be a function, got {value!r}")
+        check_value(f"task '{self.name}': goal", self.goal, float | None, None)
         if self.better not in BETTER:
             raise unknown(f"direction of task '{self.name}' (better=)", str(self.better), BETTER)
         if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
@@ -70,7 +73,7 @@ class Task:
         found = self.size(batch) if self.size else leading_size(batch)
         if found is None:
             kind = type(batch).__name__
-            raise RavineError(f"task '{self.name}': cannot tell the size of a batch of type {kind}; give size=")
+            raise RavineError(f"cannot tell the size of a batch of type {kind}: give the task size=")
         return int(found)
 
     def is_better(self, a: float, b: float) -> bool:

@@ -15,6 +15,6 @@ class GradNorm(Probe):
     """
 
     def __call__(self, moment: Moment) -> dict[str, float]:
-        gradients = [p.grad.detach().flatten() for p in moment.model.parameters() if p.grad is not None]
+        gradients = [p.grad.detach().to_dense() for p in moment.model.parameters() if p.grad is not None]
         norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]
         return {"grad_norm": torch.linalg.vector_norm(torch.stack(norms)).item()} if norms else {}

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,10 @@ def _module(place: str) -> ModuleType:
 
 
 def _where(error: Exception) -> str:
-    """The error with the last line of the user's code that it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """The error with the last line of the user's code that it came from, where it came from there."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USERS)]
     line = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
     return f"{type(error).__name__}: {error}{line}"
+
+
+_NOT_USERS = ("<", str(Path(__file__).parents[1]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))

@@ -1,0 +1,366 @@
+"""Rules: every registered one and every named chain keeps the contract, and equals the papers' algorithm."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import reference
+import torch
+from torch import Tensor
+
+import ravine
+from ravine.checks import RULE_CHECKS, SIZES, check_rule
+from ravine.core.declared import check_value
+from ravine.core.errors import RavineError
+from ravine.core.rule import COMPOSITIONS, Chain, Composition, Rule, make_rule
+from ravine.core.space import Dimension
+from ravine.core.spec import parse_links
+from ravine.rules import SGD, Adam, Decay, Momentum, Nesterov, adamw, catalogue, chain
+
+EVERY: dict[str, Rule] = {name: rule() for name, rule in Rule.registry.items()} | {
+    name: composition.rule for name, composition in COMPOSITIONS.items()
+}
+
+
+def elsewhere(rule: Rule) -> Rule:
+    """The rule with every number moved from its default, inside its range."""
+    moved = {key: 0.03 if value == 0 else value * 0.83 for key, value in rule.numbers().items()}
+    return rule.with_numbers(moved)
+
+
+def slope(x: float, i: int, t: int) -> float:
+    """The gradient of one coordinate: smooth, its own for each, and never the same twice."""
+    return (1 + i % 5) * x + math.sin(3 * x + i) + 0.3 * math.cos(i + 7 * t)
+
+
+# ---------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize("check", RULE_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_rule_keeps_the_contract(name: str, check: Callable[[Rule], None]) -> None:
+    check(EVERY[name])
+    check(elsewhere(EVERY[name]))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_rule_equals_the_paper(name: str, size: int) -> None:
+    assert name in reference.RULES, f"write '{name}' in tests/reference.py, from the paper and not from the code"
+    steps = 50 if size <= 63 else 3
+    for rule in (EVERY[name], elsewhere(EVERY[name])):
+        lr = 0.05
+        p = torch.nn.Parameter(torch.linspace(-1, 1, size + 1, dtype=torch.float64)[1:].clone())
+        optimizer = ravine.Optimizer([p], rule, lr)
+        x, gradients = p.tolist(), [[] for _ in range(size)]
+        for t in range(steps):
+            p.grad = torch.tensor([slope(value, i, t) for i, value in enumerate(p.tolist())], dtype=torch.float64)
+            optimizer.step()
+            for i in range(size):
+                gradients[i].append(slope(x[i], i, t))
+                x[i] -= lr * reference.RULES[name](gradients[i], x[i], **rule.numbers())
+        torch.testing.assert_close(p.detach(), torch.tensor(x, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def test_nesterov_rests_at_the_look_ahead_point_of_sutskevers_own_form() -> None:
+    """v <- mu v - lr grad(theta + mu v), theta <- theta + v (Sutskever et al. 2013, eqs. 3-4); ours is theta + mu v."""
+    mu, lr, theta, v = 0.85, 0.03, 0.7, 0.0
+    p = torch.nn.Parameter(torch.tensor([theta], dtype=torch.float64))
+    optimizer = ravine.Optimizer([p], Nesterov(mu), lr)
+    for t in range(50):
+        v = mu * v - lr * slope(theta + mu * v, 3, t)
+        theta += v
+        p.grad = torch.tensor([slope(p.item(), 3, t)], dtype=torch.float64)
+        optimizer.step()
+        assert p.item() == pytest.approx(theta + mu * v, rel=1e-12)
+
+
+def test_momentum_without_momentum_is_sgd() -> None:
+    g, p = torch.randn(2, 9).unbind()
+    for rule in (Momentum(0.0), Nesterov(0.0)):
+        assert torch.equal(rule.update(g, p, 1, **rule.init(p))[0], g)
+
+
+# ---------------------------------------------------------------- the checks find what is broken
+
+
+Update = Callable[[Tensor, Tensor, int, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
+Define = Callable[..., type[Rule]]
+
+
+@pytest.fixture
+def define() -> Iterator[Define]:
+    """Make a rule class that is known by its name until the test is over."""
+    known = dict(Rule.registry)
+
+    def make(do: Update, **facts: object) -> type[Rule]:
+        def init(self: Rule, p: Tensor) -> dict[str, Tensor]:
+            return {"m": torch.zeros_like(p)}
+
+        def update(self: Rule, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            return do(g, p, t, state)
+
+        body = {"init": init, "update": update, "default_lr": 0.1, "__module__": __name__} | facts
+        return dataclass(frozen=True)(type("Broken", (Rule,), body))
+
+    yield make
+    Rule.registry.clear()
+    Rule.registry.update(known)
+
+
+MEMORY: list[float] = []
+
+
+def forgetful(g: Tensor, p: Tensor, t: int, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    MEMORY.append(0.0)
+    return g * len(MEMORY), state
+
+
+BROKEN = [
+    ("writes_nothing_in_place", lambda g, p, t, s: (g.mul_(2), s), "'broken' writes into g in place"),
+    ("writes_nothing_in_place", lambda g, p, t, s: (g + p.mul_(1.1), s), "'broken' writes into p in place"),
+    ("writes_nothing_in_place", lambda g, p, t, s: (s["m"].add_(g), s), "'broken' writes into m in place"),
+    ("writes_nothing_in_place", lambda g, p, t, s: (g + 0, {"m": g}), "keeps g itself as its state ['m']: keep a copy"),
+    ("keeps_shape", lambda g, p, t, s: (g.flatten(), s), "makes a step (24,) of float32 for a parameter (6, 4) of"),
+    ("keeps_shape", lambda g, p, t, s: (g.double(), s), "step (6, 4) of float64 for a parameter (6, 4) of float32"),
+    ("keeps_shape", lambda g, p, t, s: (g, {}), "and returns {}"),
+    ("keeps_shape", lambda g, p, t, s: (g, {"m": s["m"].sum()}), "and returns {'m': '() of float32'}"),
+    ("is_finite_at_zero_gradient", lambda g, p, t, s: (g / g.abs(), s), "is not finite at a zero gradient (step 1"),
+    ("is_finite_at_zero_gradient", lambda g, p, t, s: (g, {"m": 1 / g}), "is not finite at a zero gradient (step 1"),
+    ("is_the_same_in_pieces", lambda g, p, t, s: (g / g.norm(), s), "has scope 'element' but moves pieces otherwise"),
+    ("is_the_same_in_pieces", lambda g, p, t, s: (g.softmax(-1), s), "has scope 'element' but moves pieces otherwise"),
+    ("is_the_same_stacked", lambda g, p, t, s: (g if g.sum() > 0 else -g, s), "does not run under torch.func.vmap"),
+    ("is_the_same_stacked", forgetful, "moves a stack of parameters otherwise than one by one"),
+    ("depends_on_nothing_else", forgetful, "gives another step for the same gradients: keep everything in the state"),
+    ("continues_from_a_checkpoint", forgetful, "does not continue from a checkpoint as if it had not stopped"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "do", "message"), BROKEN)
+def test_a_broken_rule_is_found(define: Define, check: str, do: Update, message: str) -> None:
+    found = {known.__name__: known for known in RULE_CHECKS}[check]
+    with pytest.raises(AssertionError) as error:
+        found(define(do)())
+    assert message in str(error.value)
+
+
+def test_what_a_rule_declares_must_fit_its_fields(define: Define) -> None:
+    def wrong(**facts: object) -> str:
+        with pytest.raises(AssertionError) as error:
+            check_rule(define(lambda g, p, t, s: (g, s), **facts)())
+        return str(error.value)
+
+    number = {"__annotations__": {"beta": float}, "beta": 0.5}
+    unit = {"beta": "[0, 1)"}
+    assert wrong(ranges=unit) == "'broken' has ranges for ['beta'], no fields of it"
+    assert wrong(**number) == "'broken' has no ranges for ['beta']"
+    assert wrong(scope="layer") == "'broken' has scope 'layer'; there are element, matrix, tensor"
+    assert wrong(space={"alpha": Dimension(1, 2)}) == "'broken' has a search space for ['alpha'], no numbers of it"
+    assert wrong(space={"lr": Dimension(1, 2)}).endswith("without its default")
+    with pytest.raises(RavineError, match=r"broken: beta must be in \[0, 1\), got 2"):
+        check_rule(define(lambda g, p, t, s: (g, s), **number, ranges=unit, space={"beta": Dimension(0.1, 2)})())
+
+
+def test_a_rule_that_is_no_dataclass_is_found() -> None:
+    class Forgotten(SGD, register=False):
+        name = "sgd"
+        beta: float = 0.5
+
+    with pytest.raises(
+        AssertionError, match=r"'sgd' comes back from its own spec as sgd: is it a dataclass with a name\?"
+    ):
+        check_rule(Forgotten())
+
+
+def test_a_range_that_is_not_kept_is_found(define: Define) -> None:
+    lenient = define(
+        lambda g, p, t, s: (g, s),
+        __annotations__={"beta": float}, beta=0.5, ranges={"beta": "[0, 1)"}, __post_init__=lambda self: None,
+    )  # fmt: skip
+    with pytest.raises(AssertionError, match=r"'broken' accepts beta=-5e-324, outside its range \[0, 1\)"):
+        check_rule(lenient())
+
+
+# ---------------------------------------------------------------- ranges and names
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Adam(beta1=1.0), "adam: beta1 must be in [0, 1), got 1.0"),
+        (lambda: Adam(beta2=-0.1), "adam: beta2 must be in [0, 1), got -0.1"),
+        (lambda: Adam(eps=math.inf), "adam: eps must be in [0, inf), got inf"),
+        (lambda: Adam(eps=math.nan), "adam: eps must be in [0, inf), got nan"),
+        (lambda: Momentum(dampening=True), "momentum: dampening must be a number, got True"),
+        (lambda: Momentum("0.9"), "momentum: momentum must be a number, got '0.9'"),
+        (lambda: Decay(None), "decay: weight_decay must be a number, got None"),
+        (lambda: adamw(beta1=2), "adam: beta1 must be in [0, 1), got 2"),
+        (lambda: adamw(betas=(0.9, 0.99)), "unknown argument of optimizer 'adamw' 'betas': did you mean 'beta2'?"),
+        (lambda: make_rule(parse_links("adam(beta3=1)")), "unknown argument of optimizer 'adam' 'beta3': did you mean"),
+        (lambda: make_rule(parse_links("adamw(wd=1)")), "unknown argument of optimizer 'adamw' 'wd'"),
+        (lambda: make_rule(parse_links("adma")), "unknown optimizer 'adma': did you mean 'adam'? Allowed: adam,"),
+        (lambda: make_rule(parse_links("adam(sgd)")), "optimizer 'adam' wraps nothing, found 'sgd' inside its"),
+        (lambda: make_rule(parse_links("momentum(momentum='big')")), "momentum: momentum must be a number, got 'big'"),
+        (lambda: chain(), "an empty chain moves nothing: give at least one rule, as in chain(Adam())"),
+        (lambda: chain(Adam(), 0.1), "a chain is made of rules, got 0.1; write chain(Adam(), Decay(0.1))"),
+        (lambda: chain(Adam), "a chain is made of rules, got <class 'ravine.rules.adam.Adam'>"),
+        (lambda: Decay().lr, "'decay' only changes another rule's step: chain it to one, as in 'sgd + decay'"),
+        (lambda: Composition("adam", Adam(), ""), "the optimizer name 'adam' is taken by a rule"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_rule_is_said(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(RavineError) as error:
+        make()
+    assert str(error.value).startswith(message)
+
+
+def test_a_rule_name_belongs_to_one_class() -> None:
+    before = Rule.registry["adam"]
+    with pytest.raises(
+        RavineError, match=r"the optimizer name 'adam' belongs to ravine\.rules\.adam\.Adam; give .*Mine an"
+    ):
+
+        @dataclass(frozen=True)
+        class Mine(Rule):
+            name = "adam"
+
+    assert Rule.registry["adam"] is before
+
+
+def test_a_class_without_a_name_is_called_in_snake_case(define: Define) -> None:
+    class PowerSign2Fast(Rule):
+        pass
+
+    assert Rule.registry["power_sign2_fast"] is PowerSign2Fast
+
+
+def test_whole_numbers_choices_and_what_may_be_left_out_are_checked() -> None:
+    check_value("k", None, int | None, "[1, inf)")
+    check_value("k", 3, int | None, "[1, inf)")
+    check_value("flag", False, bool, None)
+    for value, kind, interval, message in (
+        (0, int | None, "[1, inf)", "k must be in [1, inf), got 0"),
+        (1.0, int, "[1, inf)", "k must be a whole number, got 1.0"),
+        (True, int, None, "k must be a whole number, got True"),
+        (1, bool, None, "k must be true or false, got 1"),
+        (1, str, None, "k must be text, got 1"),
+        ("1", float | None, None, "k must be a number or none, got '1'"),
+        (math.nan, float, None, "k must be a number, got nan"),
+    ):
+        with pytest.raises(RavineError) as error:
+            check_value("k", value, kind, interval)
+        assert str(error.value).startswith(message)
+
+
+# ---------------------------------------------------------------- chains
+
+
+def test_chains_unroll_and_one_link_stays_itself() -> None:
+    adam, decay = Adam(beta2=0.99), Decay(0.1)
+    assert chain(adam) is adam
+    assert chain(chain(adam, decay), decay) == Chain((adam, decay, decay))
+    assert str(chain(adam, decay)) == "adam(beta2=0.99) + decay(weight_decay=0.1)"
+
+
+def test_a_chain_passes_the_step_of_one_link_to_the_next() -> None:
+    g, p = torch.randn(2, 9).unbind()
+    double = chain(Momentum(0.5), Momentum(0.25))
+    state = double.init(p)
+    assert set(state) == {"0.m", "1.m"}
+    u, state = double.update(g, p, 1, **state)
+    v, state = double.update(g, p, 2, **state)
+    assert torch.equal(u, g)
+    torch.testing.assert_close(v, 0.25 * g + 1.5 * g)
+    torch.testing.assert_close(state["0.m"], 1.5 * g)
+
+
+def test_numbers_of_a_chain_have_names_of_their_own() -> None:
+    both = chain(Decay(0.1), Momentum(0.5), Decay(0.2))
+    assert both.numbers() == {"weight_decay": 0.1, "momentum": 0.5, "dampening": 0.0, "weight_decay_2": 0.2}
+    changed = both.with_numbers({"weight_decay_2": 0.3, "momentum": 0.6})
+    assert changed == chain(Decay(0.1), Momentum(0.6), Decay(0.3))
+    assert both.numbers()["momentum"] == 0.5
+    assert both.structure() == changed.structure() == "decay + momentum + decay"
+    with pytest.raises(RavineError, match=r"decay: weight_decay must be in \[0, inf\), got -1"):
+        both.with_numbers({"weight_decay_2": -1})
+
+
+def test_a_chain_has_the_lr_of_the_first_link_that_has_one() -> None:
+    assert chain(Decay(), Momentum(), SGD()).lr == Momentum.default_lr
+    assert next(iter(chain(Decay(), Momentum()).dimensions())) == "lr"
+    assert chain(Decay(), Momentum()).dimensions()["lr"] == Momentum.space["lr"]
+
+
+def test_a_chain_has_the_scope_of_its_widest_link(define: Define) -> None:
+    assert chain(Adam(), Decay()).scope == "element"
+    matrix = define(lambda g, p, t, s: (g, s), scope="matrix")()
+    assert chain(Adam(), matrix, Decay()).scope == "matrix"
+
+
+def test_a_rule_defined_anew_is_the_one_that_is_used(define: Define) -> None:
+    """As in a notebook, where a cell is run again."""
+    p = torch.nn.Parameter(torch.zeros(3))
+    for factor in (1.0, 5.0):
+        rule = define(lambda g, p, t, s, factor=factor: (factor * g, s))()
+        p.grad = torch.ones(3)
+        before = p.detach().clone()
+        ravine.Optimizer([p], rule, 0.5).step()
+        torch.testing.assert_close(p.detach(), before - 0.5 * factor)
+
+
+def test_the_catalogue_tells_every_optimizer_once() -> None:
+    told = {name: (lr, arguments, what) for name, lr, arguments, what in catalogue()}
+    assert set(told) == set(EVERY)
+    assert told["decay"][0] is None
+    assert told["adamw"][1] == {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+    assert all(what.endswith(".") for _, _, what in told.values())
+
+
+def test_compositions_take_the_arguments_of_their_links() -> None:
+    rule = adamw(beta2=0.95, weight_decay=0.2)
+    assert rule == chain(Adam(beta2=0.95), Decay(0.2))
+    assert make_rule(parse_links("adamw(beta2=0.95, weight_decay=0.2)")) == rule
+
+
+def test_rules_are_values() -> None:
+    assert Adam(beta1=0.8) == Adam(beta1=0.8) != Adam()
+    assert len({Adam(), Adam(), SGD()}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Adam().beta1 = 0.5  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------- where a race looks
+
+
+def test_a_dimension_is_a_line_from_low_to_high() -> None:
+    lr = Dimension(1e-4, 1e-1)
+    assert [lr.at(f) for f in (0, 1 / 3, 1)] == pytest.approx([1e-4, 1e-3, 1e-1])
+    assert lr.fraction(1e-2) == pytest.approx(2 / 3)
+    beta = Dimension(0.9, 0.999, "log1m")
+    assert [beta.at(f) for f in (0, 0.5, 1)] == pytest.approx([0.9, 0.99, 0.999])
+    assert beta.fraction(0.99) == pytest.approx(0.5)
+
+
+def test_beyond_a_dimension_lies_a_quarter_of_its_width() -> None:
+    lr = Dimension(1e-4, 1)
+    assert lr.beyond(1e-2) is None
+    low, high = lr.beyond(2e-4), lr.beyond(0.9)
+    assert (low.low, low.high) == pytest.approx((1e-5, 1e-4))  # type: ignore[union-attr]
+    assert (high.low, high.high) == pytest.approx((1, 10))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "message"),
+    [
+        (1, 1, "log", "a dimension needs low < high"),
+        (0, 1, "log", "a dimension needs low < high, both inside the scale"),
+        (0.5, 1, "log1m", "a dimension needs low < high, both inside the scale"),
+        (1, 2, "linear", "a dimension's scale is 'log' or 'log1m', got 'linear'"),
+    ],
+)
+def test_a_dimension_that_is_none_is_refused(low: float, high: float, scale: str, message: str) -> None:
+    with pytest.raises(RavineError) as error:
+        Dimension(low, high, scale)
+    assert str(error.value).startswith(message)
