@@ -162,7 +162,8 @@ class Run:
             self.evaluation_seconds += spent
             diverged = not math.isfinite(metric)
             moment = self.moment({"loss": loss, "metric": metric}, diverged)
-            found = {key: float(value) for probe in probes if self.step for key, value in probe(moment).items()}
+            looking = probes if loss is not None else ()  # without a step since the last moment there is nothing new
+            found = {key: float(value) for probe in looking for key, value in probe(moment).items()}
         return self.moment({"loss": loss, "metric": metric}, diverged, found)
 
     def moment(self, row: dict[str, Any], diverged: bool = False, probes: dict[str, float] | None = None) -> Moment:

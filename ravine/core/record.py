@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +100,9 @@ class Writer:
         self._file.close()
 
     def close(self) -> None:
-        self._file.close()
+        """Let go of the file. What could not be written was reported when it was tried."""
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

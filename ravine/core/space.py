@@ -40,7 +40,8 @@ class Dimension:
         """The strip beside the range, a quarter of its width, where `value` lies in the range's outer tenth."""
         where = self.fraction(value)
         if where <= 0.1:
-            return replace(self, low=self.at(-0.25), high=self.low)
+            low = self.at(-0.25) if self.scale == "log" else max(0.0, self.at(-0.25))  # betas are not negative
+            return replace(self, low=low, high=self.low)
         if where >= 0.9:
             return replace(self, low=self.high, high=self.at(1.25))
         return None

@@ -57,7 +57,12 @@ class Crew:
 
     def inspect(self, specs: Sequence[str], steps: int, device: str) -> dict[str, Any]:
         """What a trial process sees of the task; raises `RavineError` with what is wrong with it."""
-        process, pipe = self._start(worker.inspect, list(specs), steps, device)
+        try:
+            process, pipe = self._start(worker.inspect, list(specs), steps, device)
+        except (EOFError, OSError):
+            # The task ended the fork server as it was loaded. The next one loads none, so that the trial meets it.
+            self._context = server.start("")
+            process, pipe = self._start(worker.inspect, list(specs), steps, device)
         try:
             message, content = pipe.recv()
         except EOFError:
@@ -95,6 +100,7 @@ class Crew:
         finally:
             for trial in running:
                 _kill(trial)
+            for trial in running:
                 trial.writer.close()
 
     def _launch(self, unit: Unit, attempt: int, open_record: Open) -> Trial:

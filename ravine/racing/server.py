@@ -4,8 +4,10 @@ Only the standard library is imported here, so that a command can start the serv
 the server does the same.
 """
 
+import contextlib
 import multiprocessing
 import os
+import time
 from multiprocessing import forkserver
 from typing import Any
 
@@ -36,9 +38,7 @@ def start_early(source: str) -> None:
 
 
 def _launch(context: Any, source: str) -> None:
-    stop = getattr(forkserver._forkserver, "_stop", None)
-    if stop is not None:
-        stop()
+    _retire()
     context.set_forkserver_preload(["ravine.racing.preload"])
     before = os.environ.get(WARM)
     os.environ[WARM] = source
@@ -49,3 +49,23 @@ def _launch(context: Any, source: str) -> None:
             del os.environ[WARM]
         else:
             os.environ[WARM] = before
+
+
+def _retire() -> None:
+    """Let the server that runs now end, so that the next process asked for starts another.
+
+    The standard library's own way waits until it has ended, and so for ever where a process of somebody else's still
+    lives in it. Here it is forgotten: it ends by itself with the last of its processes.
+    """
+    holder: Any = forkserver._forkserver
+    with holder._lock:
+        pid = holder._forkserver_pid
+        if pid is None:
+            return
+        os.close(holder._forkserver_alive_fd)
+        holder._forkserver_alive_fd = holder._forkserver_pid = holder._forkserver_address = None
+    with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
+        for _ in range(100):  # it usually ends at once; a second at most is spent on not leaving a zombie
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.01)

@@ -9,6 +9,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,22 +30,18 @@ class Store:
         self.folder = folder
         self.notes: list[str] = []
         self._circumstances = {"versions": versions(), "machine": machine()}
+        _check_free(folder)
         try:
             (folder / "records").mkdir(parents=True, exist_ok=True)
-            probe = folder / "records" / ".writable"
-            probe.write_bytes(b"\0" * 65536)
-            probe.unlink()
+            _try_writing(folder / "records" / ".writable")
+            self._lock = _lock(folder / "lock")
         except OSError as error:
             raise cannot_write(folder, error) from error
-        self._lock = _lock(folder / "lock")
 
     def adopt(self, plan: dict[str, Any]) -> dict[str, Any]:
         """The plan in this folder, which becomes `plan` if there is none. Another race's plan is an error."""
         path = self.folder / "plan.json"
         if not path.exists():
-            strangers = sorted(p.name for p in self.folder.iterdir() if p.name in ("record.jsonl", "checkpoint.pt"))
-            if strangers or any((self.folder / "records").glob("*.jsonl")):
-                raise RavineError(f"{self.folder} holds something else than this race: choose another --out")
             write_json(path, plan)
             return plan
         found: dict[str, Any] = read_json(path)
@@ -110,6 +107,22 @@ class Store:
         self.close()
 
 
+def _check_free(folder: Path) -> None:
+    """Raise where `folder` holds something that is no race; nothing has been made in it yet."""
+    if folder.is_dir() and not (folder / "plan.json").exists():
+        strangers = any((folder / name).exists() for name in ("record.jsonl", "checkpoint.pt"))
+        if strangers or any((folder / "records").glob("*.jsonl")):
+            raise RavineError(f"{folder} holds something else than this race: choose another --out")
+
+
+def _try_writing(probe: Path) -> None:
+    """Write as much as a small record, and take it away again."""
+    try:
+        probe.write_bytes(b"\0" * 65536)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def cannot_write(folder: Path, error: OSError) -> RavineError:
     what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
     return RavineError(f"cannot write to {folder}: {what}. Make room, or choose another --out")
@@ -145,6 +158,9 @@ def _index(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path)
     try:
         connection.execute("pragma journal_mode = wal")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise _disk_error(error, path) from error
     except sqlite3.DatabaseError:
         connection.close()
         path.unlink()
@@ -152,8 +168,17 @@ def _index(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with connection:
             yield connection
+    except sqlite3.OperationalError as error:
+        raise _disk_error(error, path) from error
     finally:
         connection.close()
+
+
+def _disk_error(error: sqlite3.OperationalError, path: Path) -> OSError:
+    """What sqlite makes of a full or failing disk, as the system would have said it."""
+    # On a full disk sqlite speaks of an I/O error when it is its shared memory that cannot grow.
+    full = error.sqlite_errorcode == sqlite3.SQLITE_FULL or shutil.disk_usage(path.parent).free < 2**16
+    return OSError(errno.ENOSPC if full else errno.EIO, f"the index cannot be written ({error})")
 
 
 def _lock(path: Path) -> int | None:

@@ -36,7 +36,7 @@ def _call(reference: str, function: Any) -> Any:
         return function()
     except RavineError as error:
         raise RavineError(f"{reference}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RavineError(f"{reference} raised {_where(error)}") from error
 
 
@@ -60,7 +60,7 @@ def _file(place: str) -> ModuleType:
         found.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise RavineError(f"{place} cannot be imported: it raised {_where(error)}") from error
     return module
@@ -69,11 +69,11 @@ def _file(place: str) -> ModuleType:
 def _module(place: str) -> ModuleType:
     try:
         return importlib.import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RavineError(f"module '{place}' cannot be imported: it raised {_where(error)}") from error
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The error with the last line of the user's code that it came from, where it came from there."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_USERS)]
     line = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
