@@ -1,4 +1,4 @@
-"""What `ravine.train` costs beside the plainest loop that does the same work: a ratio of times, one process, interleaved.
+"""What `ravine.train` costs beside the plainest loop that does the same work: a ratio, one process, interleaved.
 
 Both train digits-mlp for 500 steps on one thread with the same optimizer object's class and judge the metric at the
 same 51 points. The second table line takes torch.optim.Adam in both instead.

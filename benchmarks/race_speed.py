@@ -38,7 +38,8 @@ def main() -> None:
             spent = {workers: race(workers, Path(scratch) / f"{turn}-{workers}") for workers in order}
             ratios.append(spent[1] / spent[2])
             print(f"  one worker {spent[1]:.1f} s, two workers {spent[2]:.1f} s: {ratios[-1]:.2f}x", flush=True)
-        print(f"two workers finish {statistics.median(ratios):.2f}x sooner (min {min(ratios):.2f}, max {max(ratios):.2f})")
+        middle = statistics.median(ratios)
+        print(f"two workers finish {middle:.2f}x sooner (min {min(ratios):.2f}, max {max(ratios):.2f})")
         started = time.perf_counter()
         command = [sys.executable, "-c", THOUSAND, str(Path(scratch) / "thousand")]
         done = subprocess.run(command, check=True, capture_output=True, text=True)

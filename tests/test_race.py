@@ -91,7 +91,7 @@ def test_workers_die_with_the_coordinator(tmp_path):
                                metric=lambda m, d: ((m(d[0]) - d[1]) ** 2).mean().item(), better="lower", goal=0.1)
         """)
     )
-    arguments = [f"{file}:task", "--optimizers", "sgd", "--points", "4", "--steps", "500", "--out", str(tmp_path / "out")]
+    arguments = [f"{file}:task", "--optimizers", "sgd", "--steps", "500", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command(*arguments), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "out" / "records").glob("*.jsonl"))) < 2 and time.monotonic() < deadline:

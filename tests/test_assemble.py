@@ -1,0 +1,202 @@
+"""From a spec to an optimizer on a model: roles, groups, horizons, and what does not fit."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import ravine
+from ravine.assembly import assemble, parts
+from ravine.core.errors import RavineError
+from ravine.core.roles import ROLES, role, roles
+from ravine.core.rule import COMPOSITIONS, Rule
+from ravine.core.spec import parse
+from ravine.rules import Adam, Decay, Momentum, chain
+from ravine.schedules import cosine, linear, warmup
+
+
+def model() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)
+    )
+
+
+# ---------------------------------------------------------------- roles
+
+
+def test_roles_of_a_convolutional_network() -> None:
+    assert roles(model()) == {
+        "0.weight": "input", "0.bias": "bias", "1.weight": "norm", "1.bias": "norm",
+        "4.weight": "hidden", "4.bias": "bias", "6.weight": "output", "6.bias": "bias",
+    }  # fmt: skip
+
+
+def test_roles_of_a_model_that_begins_with_an_embedding() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wte = nn.Embedding(9, 4)
+            self.position_embedding = nn.Parameter(torch.zeros(3, 4))
+            self.mix = nn.Linear(4, 4)
+            self.ln_f = nn.LayerNorm(4)
+            self.head = nn.Linear(4, 9, bias=False)
+            self.again = nn.Linear(4, 9, bias=False)
+            self.again.weight = self.wte.weight  # tied: counts once, as the embedding
+            self.temperature = nn.Parameter(torch.ones(()))
+
+    assert roles(Tied()) == {
+        "temperature": "bias", "position_embedding": "embedding", "wte.weight": "embedding",
+        "mix.weight": "hidden", "mix.bias": "bias", "ln_f.weight": "norm", "ln_f.bias": "norm", "head.weight": "output",
+    }  # fmt: skip
+
+
+def test_a_single_matrix_is_the_output() -> None:
+    assert roles(nn.Linear(3, 2)) == {"weight": "output", "bias": "bias"}
+    assert roles(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))["0.weight"] == "input"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("blocks.3.ln_1.weight", (64,), "norm"),
+        ("layer1.0.bn2.bias", (64,), "norm"),
+        ("encoder.rmsnorm.scale", (64,), "norm"),
+        ("blinding.weight", (64,), "bias"),
+        ("fc.weight", (10, 64), "hidden"),
+        ("conv.weight", (8, 3, 3, 3), "hidden"),
+        ("tok_embeddings.weight", (10, 64), "embedding"),
+        ("embed.bias", (64,), "bias"),
+        ("fc.bias", (10,), "bias"),
+    ],
+)
+def test_the_role_by_name_and_shape_alone(name: str, shape: tuple[int, ...], expected: str) -> None:
+    assert role(name, shape) == expected
+
+
+# ---------------------------------------------------------------- what a spec means
+
+
+def test_one_group_takes_every_trainable_parameter() -> None:
+    net = model()
+    net[0].weight.requires_grad_(False)
+    spec = "adam(lr=0.02, beta1=0.8) + decay(weight_decay=0.3) @ warmup(steps=5) * cosine()"
+    (group,) = assemble(spec, net, 40).param_groups
+    assert [id(p) for p in group["params"]] == [id(p) for p in net.parameters() if p.requires_grad]
+    assert group["param_names"] == [name for name, p in net.named_parameters() if p.requires_grad]
+    assert (group["rule"], group["lr"], group["beta1"], group["weight_decay"]) == ("adam + decay", 0.02, 0.8, 0.3)
+    assert group["schedule"] == "warmup(steps=5) * cosine(steps=40)"
+
+
+def test_parts_are_values() -> None:
+    hidden, rest = parts("hidden: momentum(momentum=0.5); rest: adamw(lr=0.1) @ linear(final=0)")
+    assert (hidden.rule, hidden.lr, hidden.role) == (Momentum(0.5), 0.01, "hidden")
+    assert (rest.rule, rest.lr, rest.schedule) == (chain(Adam(), Decay()), 0.1, linear(None, 0))
+    assert hidden.schedule.bound(5)(3) == 1.0
+
+
+@pytest.mark.parametrize("name", [*Rule.registry, *COMPOSITIONS])
+def test_every_named_optimizer_can_be_written_alone_or_says_that_it_cannot(name: str) -> None:
+    member = COMPOSITIONS[name].rule if name in COMPOSITIONS else Rule.registry[name]()
+    if any(link.default_lr is not None for link in member.links):
+        (part,) = parts(name)
+        assert (part.rule, part.lr) == (member, member.lr)
+    else:
+        with pytest.raises(RavineError, match=f"'{name}' only changes another rule's step: chain it to one"):
+            parts(name)
+
+
+def test_role_groups_and_the_rest() -> None:
+    net = model()
+    spec = "hidden: momentum(lr=0.2); rest: adam(lr=0.003) @ cosine(); norm: sgd(lr=0.5)"
+    optimizer = assemble(spec, net, 30)
+    names = [group["param_names"] for group in optimizer.param_groups]
+    assert names == [
+        ["4.weight"],
+        ["0.weight", "0.bias", "4.bias", "6.weight", "6.bias"],
+        ["1.weight", "1.bias"],
+    ]
+    told = [(group["rule"], group["lr"], group["schedule"]) for group in optimizer.param_groups]
+    assert told == [
+        ("momentum", 0.2, "constant"), ("adam", 0.003, "cosine(steps=30)"), ("sgd", 0.5, "constant")
+    ]  # fmt: skip
+
+
+def test_a_rest_that_is_empty_is_left_out() -> None:
+    net = nn.Linear(3, 2)
+    optimizer = assemble("output: sgd; bias: sgd(lr=0.2); rest: adam", net, 10)
+    assert [group["param_names"] for group in optimizer.param_groups] == [["weight"], ["bias"]]
+
+
+def test_the_horizon_is_filled_in_and_reached() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    optimizer = assemble("sgd(lr=1.0) @ linear(final=0)", net, 4)
+    nn.init.zeros_(net.weight)
+    places = []
+    for _ in range(6):
+        net.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+        places.append(-net.weight.item())
+    assert places == [1, 1.75, 2.25, 2.5, 2.5, 2.5]
+
+
+def test_the_optimizer_that_is_made_moves_every_group_by_its_own_rule() -> None:
+    torch.manual_seed(0)
+    net, alone = model(), model()
+    alone.load_state_dict(net.state_dict())
+    optimizer = assemble("hidden: momentum(lr=0.2); rest: adam(lr=0.003, beta1=0.5)", net, 30)
+    hidden = ravine.Optimizer([alone[4].weight], Momentum(), 0.2)
+    rest = ravine.Optimizer([p for name, p in alone.named_parameters() if name != "4.weight"], Adam(0.5), 0.003)
+    for _ in range(5):
+        for p, q in zip(net.parameters(), alone.parameters(), strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        optimizer.step(), hidden.step(), rest.step()
+    for p, q in zip(net.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def frozen() -> nn.Module:
+    return model().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "make", "message"),
+    [
+        ("adam", frozen, "the model has no trainable parameters"),
+        ("embedding: sgd; rest: adam", model, "no parameter of this model has the role 'embedding'; its roles are"),
+        ("hidden: sgd", model, "7 parameters belong to no group of 'hidden: sgd': add '; rest: ...'"),
+        ("hiden: sgd; rest: adam", model, "unknown role 'hiden': did you mean 'hidden'? Allowed: "),
+        ("hidden: sgd; hidden: adam", model, "'hidden: sgd; hidden: adam' gives the role 'hidden' twice"),
+        ("rest: sgd; rest: adam", model, "'rest: sgd; rest: adam' gives the role 'rest' twice"),
+        ("sgd; rest: adam", model, "'sgd; rest: adam' has several groups: each needs a role (input, hidden, "),
+        ("sgd(lr=0.1) + sgd(lr=0.1)", model, "'sgd(lr=0.1) + sgd(lr=0.1)' gives lr twice; a group has one"),
+        ("adam(lr=0.1) + decay(lr=0.1)", model, "'adam(lr=0.1) + decay(lr=0.1)' gives lr twice; a group has one"),
+        ("adam(lr=-1)", model, "adam: lr must be in [0, inf), got -1"),
+        ("decay + adam(lr=-1)", model, "adam: lr must be in [0, inf), got -1"),
+        ("adam(lr='big')", model, "adam: lr must be a number, got 'big'"),
+        ("adam(lr=true)", model, "adam: lr must be a number, got True"),
+        ("adam(beta1=2)", model, "adam: beta1 must be in [0, 1), got 2"),
+        ("adam @ cosine(steps=0)", model, "cosine: steps must be in [1, inf), got 0"),
+        ("adam @ cosin", model, "unknown schedule 'cosin': did you mean 'cosine'?"),
+        ("adamm", model, "unknown optimizer 'adamm': did you mean 'adam'?"),
+        ("decay(weight_decay=0.1)", model, "'decay(weight_decay=0.1)' only changes another rule's step: chain it "),
+        ("adam(", model, "expected the name of an optimizer or schedule, found the end at position 5"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said(spec: str, make: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(RavineError) as error:
+        assemble(spec, make(), 10)
+    assert str(error.value).startswith(message)
+
+
+def test_every_role_may_be_named() -> None:
+    for each in ROLES:
+        assert parts(f"{each}: sgd; rest: adam")[0].role == each
+
+
+def test_schedules_that_are_bound_are_kept() -> None:
+    optimizer = assemble(parse("sgd(lr=0.1) @ cosine(steps=7) * warmup(steps=2)"), nn.Linear(2, 2), 1000)
+    assert optimizer.param_groups[0]["schedule"] == str(cosine(7) * warmup(2))
+    assert math.isclose(cosine(7)(7), 0, abs_tol=1e-16)
