@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ravine.core.errors import RavineError, nearest, unknown
@@ -37,6 +37,7 @@ def test_a_spec_is_the_same_after_a_round_trip_through_text(spec: Spec) -> None:
     assert str(again) == str(spec)
 
 
+@settings(max_examples=40)
 @given(st.lists(specs, min_size=1, max_size=3))
 def test_a_list_of_specs_is_the_same_after_a_round_trip(several: list[Spec]) -> None:
     assert parse_list(", ".join(map(str, several))) == several
