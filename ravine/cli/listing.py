@@ -9,6 +9,8 @@ from ravine.cli.screen import dump, show
 
 
 class Kind(StrEnum):
+    """What can be listed."""
+
     tasks = "tasks"
     optimizers = "optimizers"
     schedules = "schedules"

@@ -70,7 +70,7 @@ class Crew:
             raise RavineError(f"trying the task once ended the process: {_death(process.exitcode)}") from None
         finally:
             pipe.close()
-        process.join()
+        _bury(process)
         if message == "failed":
             raise RavineError(content["reason"])
         found: dict[str, Any] = content
@@ -119,21 +119,21 @@ class Crew:
 
 def _follow(trial: Trial, limits: Limits) -> Row | None:
     """Take what the trial has sent; its closing row if it has ended, in whatever way."""
-    try:
-        while trial.pipe.poll():
+    while trial.pipe.poll():
+        try:
             message, content = trial.pipe.recv()
-            if message == "row":
-                trial.writer.row(content)
-            else:
-                trial.process.join()
-                trial.pipe.close()
-                status: Row = {"status": "failed"} if message == "failed" else {}
-                end: Row = status | content
-                return end
-    except (EOFError, OSError):
-        trial.process.join()
+        except (EOFError, OSError):
+            _bury(trial.process)
+            trial.pipe.close()
+            return {"status": "failed", "reason": _death(trial.process.exitcode)}
+        if message == "row":
+            trial.writer.row(content)  # an error here is the disk's, not the trial's
+            continue
+        _bury(trial.process)
         trial.pipe.close()
-        return {"status": "failed", "reason": _death(trial.process.exitcode)}
+        status: Row = {"status": "failed"} if message == "failed" else {}
+        end: Row = status | content
+        return end
     reason = _over(trial, limits)
     if reason:
         _kill(trial)
@@ -158,6 +158,14 @@ def _resident_mb(pid: int | None) -> float:
     except (OSError, IndexError):
         return 0.0  # gone, or a system without /proc
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _bury(process: BaseProcess) -> None:
+    """Wait for a process that has said its last; one that a thread of the user's keeps alive is killed."""
+    process.join(2)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _kill(trial: Trial) -> None:

@@ -1,13 +1,9 @@
 """`ravine.race`: plan, trials, verdict. The one file that puts the room's parts together."""
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import cloudpickle
 
 from ravine import report
 from ravine.core.declared import check_value
@@ -22,10 +18,10 @@ from ravine.racing.judge import judge
 from ravine.racing.outcome import Outcome, Tried
 from ravine.racing.plan import FINALISTS, TUNING_SEEDS, Plan, Settings, entrants
 from ravine.racing.points import Point, widened
+from ravine.racing.source import sent
 from ravine.racing.store import Store, cannot_write
 from ravine.racing.unit import Unit
 from ravine.racing.verdict import Tuning, Verdict, assemble_verdict, judged_goal, works_of
-from ravine.racing.worker import PICKLED
 
 
 class RaceStopped(RuntimeError):
@@ -84,7 +80,7 @@ def race(
         if limit is not None:
             check_value(name, limit, float, "(0, inf)")
     competitors = entrants(optimizers)
-    with _source(task) as source:
+    with sent(task) as source:
         crew = Crew(source, workers)
         found = crew.inspect([str(spec) for spec in competitors.values()], steps, device)
         plan = Plan(settings, task if isinstance(task, str) else found["name"], found, competitors)
@@ -99,27 +95,6 @@ def race(
                 raise RaceStopped(f"{cannot_write(store.folder, error)}, then run the same command again") from error
             except RavineError as error:
                 raise RaceStopped(str(error)) from error
-
-
-@contextlib.contextmanager
-def _source(task: Task | str) -> Iterator[str]:
-    """Where a trial's process finds the task: its name, or a file with the pickled Task."""
-    if isinstance(task, str):
-        yield task
-        return
-    if not isinstance(task, Task):
-        raise RavineError(f"race needs a ravine.Task, a task's name or file.py:function, got {type(task).__name__}")
-    try:
-        pickled = cloudpickle.dumps(task)
-    except Exception as error:
-        raise RavineError(
-            f"task '{task.name}' cannot be sent to the trials' processes ({type(error).__name__}: {error}); "
-            "put the function that makes it into a file and race 'file.py:function'"
-        ) from error
-    with tempfile.TemporaryDirectory(prefix="ravine-") as folder:
-        file = Path(folder) / "task.pkl"
-        file.write_bytes(pickled)
-        yield f"{PICKLED}{file}"
 
 
 def _patience(plan: Plan) -> float:

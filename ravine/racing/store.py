@@ -124,6 +124,7 @@ def _try_writing(probe: Path) -> None:
 
 
 def cannot_write(folder: Path, error: OSError) -> RavineError:
+    """The error for a folder that cannot be written to, with what to do."""
     what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
     return RavineError(f"cannot write to {folder}: {what}. Make room, or choose another --out")
 

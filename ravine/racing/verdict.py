@@ -43,6 +43,7 @@ class Verdict:
 
 
 def works_of(runs: Mapping[str, Sequence[Outcome]], goal: float) -> dict[str, Array]:
+    """Every optimizer's work to the goal, seed by seed; `inf` where a run never reached it."""
     return {name: np.array([outcome.work_to(goal) for outcome in outcomes]) for name, outcomes in runs.items()}
 
 

@@ -1,10 +1,8 @@
 """What a trial's process does: load the task, train, and send what happens to the coordinator, which alone writes."""
 
 import dataclasses
-import functools
 import importlib
 import os
-import pickle
 import re
 import resource
 import signal
@@ -13,7 +11,6 @@ import threading
 import time
 import traceback
 from multiprocessing import connection, parent_process
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,19 +24,8 @@ from ravine.core.spec import parse
 from ravine.core.task import Task
 from ravine.loop import Run, check_device, moments
 from ravine.racing.server import WARM
+from ravine.racing.source import load
 from ravine.racing.unit import Unit
-from ravine.tasks import task as find_task
-
-PICKLED = "pickle:"
-
-
-@functools.cache
-def load(source: str) -> Task:
-    """The task behind a source: a reference, or `pickle:` and a file."""
-    if source.startswith(PICKLED):
-        task: Task = pickle.loads(Path(source.removeprefix(PICKLED)).read_bytes())
-        return task
-    return find_task(source)
 
 
 def warm() -> None:

@@ -49,6 +49,7 @@ def equals(value: Number) -> str:
 
 
 def percent(value: Number) -> str:
+    """A share in whole percent: 90%."""
     return NONE if value is None else f"{100 * value:.0f}%"
 
 
