@@ -458,25 +458,28 @@ def test_the_gradient_norm_is_over_all_parameters_and_takes_sparse_ones() -> Non
     assert UpdateRatio()(moment) == {}
 
 
-def test_the_parameters_before_a_step_of_unknown_cost_are_those_before_the_last_step() -> None:
-    class Watched(torch.optim.LBFGS):
-        starts: list[list[Tensor]] = []
+@pytest.mark.parametrize(("cycle", "always"), [([2, 3, 5], True), ([2, 1, 4], False)])
+def test_the_parameters_before_a_step_of_unknown_cost_are_those_before_the_last_step(
+    cycle: list[int], always: bool
+) -> None:
+    """A step that costs more than the one before it, after one that cost a single evaluation, comes by surprise."""
+    costs, starts = itertools.cycle(cycle), []
 
-        def step(self, closure: Any) -> Any:
-            Watched.starts.append([p.detach().clone() for p in self.param_groups[0]["params"]])
+    class Changing(torch.optim.SGD):
+        def step(self, closure: Any) -> Any:  # type: ignore[override]
+            starts.append([p.detach().clone() for p in self.param_groups[0]["params"]])
+            for _ in range(next(costs) - 1):
+                closure()
             return super().step(closure)
 
     moments = ravine.train(
-        plain(model=lambda: nn.Linear(4, 3)), lambda model: Watched(model.parameters(), lr=0.5, max_iter=3),
-        steps=40, every=7, probes=[UpdateRatio()],
-    )  # fmt: skip
-    compared = 0
+        plain(), lambda model: Changing(model.parameters(), lr=0.1), steps=60, every=7, probes=[UpdateRatio()]
+    )
     for moment in moments:
-        if moment.before is not None:
-            compared += 1
-            for before, start in zip(moment.before.values(), Watched.starts[-1], strict=True):
+        if moment.loss is not None and (always or moment.before is not None):
+            assert moment.probes["update_ratio"] > 0
+            for before, start in zip(moment.before.values(), starts[-1], strict=True):
                 assert torch.equal(before, start)
-    assert compared >= 4
 
 
 def test_probes_have_names_and_are_made_from_text() -> None:
@@ -620,6 +623,18 @@ def test_a_run_that_was_cut_off_ends_with_the_same_numbers(
     assert found.finished
     assert found.header == whole.header
     assert [{**row, "observed": 0} for row in found.rows] == [{**row, "observed": 0} for row in whole.rows]
+
+
+def test_going_on_leaves_the_callers_chance_alone(eager: None, tmp_path: Path) -> None:
+    def start() -> Iterator[Moment]:
+        return ravine.train(task(train=endless), "adam", steps=20, every=2, out=tmp_path)
+
+    cut(start(), 4)
+    scramble()
+    expected = drawn()
+    scramble()
+    cut(start(), 6)
+    assert drawn() == expected
 
 
 def test_rows_after_the_last_checkpoint_are_done_again(
@@ -888,6 +903,7 @@ def stopped(moments: Iterator[Moment], **settings: Any) -> tuple[list[int], int]
         ({"patience": 2, "min_delta": 0.5}, 4, 2),
         ({"patience": 2, "restore": False}, 6, 6),
         ({"patience": 3, "min_delta": 1.0}, 5, 2),
+        ({"patience": 1, "min_delta": 1.0}, 1, 0),
     ],
 )
 def test_it_stops_when_the_metric_no_longer_improves(settings: dict[str, Any], end: int, weights: int) -> None:

@@ -162,7 +162,7 @@ def _resident_mb(pid: int | None) -> float:
 
 def _bury(process: BaseProcess) -> None:
     """Wait for a process that has said its last; one that a thread of the user's keeps alive is killed."""
-    process.join(2)
+    process.join(1)
     if process.is_alive():
         process.kill()
         process.join()

@@ -40,6 +40,7 @@ class Settings:
         check_value("seed", self.seed, int, "[0, inf)")
         if self.goal is not None:
             check_value("goal", self.goal, float, "(-inf, inf)")
+            object.__setattr__(self, "goal", float(self.goal))  # 1 and 1.0 are the same race
         if self.every is None:
             object.__setattr__(self, "every", max(1, self.steps // EVALUATIONS))
         check_value("every", self.every, int, f"[1, {self.steps}]")

@@ -53,7 +53,7 @@ def _missed(
 ) -> None:
     """Marks piled up at the horizon, leftwards: open for runs that never crossed, crosses for those that broke off."""
     runs = sorted(runs, key=lambda run: run["status"] != "done")
-    step = min(0.018, 0.4 / max(1, len(runs)))
+    step = 0.03 / max(2, len(runs))  # however many: they must not be taken for crossings
     places = [(at[0] * (1 - step * place), at[1]) for place in range(len(runs))]
     for whole, look in ((True, {"open": True}), (False, {"marker": "x", "mew": 1.8})):
         mine = [place for run, place in zip(runs, places, strict=True) if (run["status"] == "done") == whole]
