@@ -10,10 +10,10 @@ race: $(VENV)/installed
 	$(RAVINE) race $(RACE) --out runs/digits
 
 test: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow"
 
 test-full: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
