@@ -37,7 +37,7 @@ _HOMES = {
     "task": "ravine.tasks",
     "train": "ravine.loop",
 }
-_ROOMS = ("data", "optim", "probes", "racing", "report", "rules", "schedules", "tasks")
+_ROOMS = ("checks", "data", "optim", "probes", "racing", "report", "rules", "schedules", "tasks")
 
 __all__ = [*_HOMES, *_ROOMS]
 

@@ -66,12 +66,12 @@ def train(
         if not isinstance(probe, Probe):
             raise RavineError(f"a probe is made as in ravine.probes.GradNorm(), got {probe!r}")
     place = check_device(device)
-    dry_run(task, device)
+    dry = dry_run(task, device)
     run = Run(task, make, seed, place)
     folder = None
     if out is not None:
-        header = {"task": task.name, "spec": spec, "seed": seed, "steps": steps, "every": every, "device": device}
-        folder = Folder(Path(out), header | {"probes": [str(probe) for probe in probes]})
+        what = {"task": task.name, "fingerprint": dry.fingerprint, "spec": spec, "probes": [str(p) for p in probes]}
+        folder = Folder(Path(out), what | {"seed": seed, "steps": steps, "every": every, "device": device})
     return moments(run, steps, every, probes, folder)
 
 

@@ -127,6 +127,7 @@ def test_goals_leave_out_runs_that_diverged_and_never_get_easier():
     assert freeze([good, diverged], 100, "higher") == pytest.approx({"50": 0.8, "75": 0.8, "90": 0.8})
     assert math.isinf(freeze([diverged], 100, "higher")["75"])
     assert math.isnan(value_at(*diverged, 50))
+    assert math.isnan(value_at([0, 20], [0.0, 0.5], 50)), "a run that crashed at 20 has no value at 50"
     assert math.isnan(value_at([], [], 0))
 
 
@@ -216,7 +217,8 @@ def test_a_small_but_certain_difference_is_no_tie():
 
 def test_holm_is_applied_over_the_judged_pairs():
     rng = np.random.default_rng(3)
-    found = judge(drawn(rng, 100, 103, 106, 100, 160), HORIZON)
+    works = drawn(rng, 100, 103, 106, 100, 160)
+    found = judge(works, HORIZON)
     assert [(pair["a"], pair["b"]) for pair in found] == list(itertools.combinations("abcde", 2))
     order = sorted(found, key=lambda pair: pair["p_unadjusted"])
     running = itertools.accumulate((p["p_unadjusted"] * (10 - k) for k, p in enumerate(order)), max)
@@ -224,6 +226,8 @@ def test_holm_is_applied_over_the_judged_pairs():
     assert all((pair["p"] < 0.05) == (pair["verdict"] in DECIDED) for pair in found)
     spared = [pair for pair in found if pair["p_unadjusted"] < 0.05 <= pair["p"]]
     assert spared, "a difference that only one test alone would have called"
+    logs = np.log(works["a"] / works["b"])
+    assert found[0]["detectable"] == pytest.approx(math.exp(detectable(logs, 0.05 / 10)))
 
 
 def test_with_five_seeds_or_fewer_nothing_is_ever_called_faster_or_slower():
@@ -265,6 +269,12 @@ def test_below_80_percent_the_ratio_is_a_bound_and_ranks_are_tested():
     assert lower["p_unadjusted"] == pytest.approx(np.mean(np.abs(flips) >= abs(flips[0])))
     assert word({"a": censored(a, 3), "b": censored(b, 3)})["bound"] == "both"
     assert word({"a": censored(a, 3), "b": censored(b, 1)})["bound"] == "both"
+
+
+def test_seven_of_nine_is_below_80_percent():
+    a, b = np.linspace(100, 190, 9), np.linspace(300, 390, 9)
+    assert word({"a": censored(a, 1), "b": b})["bound"] == ""
+    assert word({"a": censored(a, 2), "b": b})["bound"] == "lower"
 
 
 def test_censored_pairs_never_tie_however_alike():

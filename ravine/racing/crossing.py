@@ -21,8 +21,6 @@ def crossing(work: Sequence[float], metric: Sequence[float], goal: float, better
             if i == 0:
                 return max(1.0, work[0])
             share = (goal - metric[i - 1]) / (metric[i] - metric[i - 1]) if math.isfinite(metric[i - 1]) else 1.0
-            # A single evaluation past the goal may lie just before: then the crossing is at this evaluation.
-            share = share if 0 <= share <= 1 else 1.0
             return max(1.0, work[i - 1] + share * (work[i] - work[i - 1]))
     return None
 

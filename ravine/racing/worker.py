@@ -104,7 +104,8 @@ def _train(pipe: connection.Connection, task: Task, unit: Unit) -> None:
     assert moment is not None
     test = None
     if unit.kind == "run" and task.test is not None and not moment.diverged:
-        test = task.judge(run.model, to(task.test, place))
+        with run.judging.again():
+            test = task.judge(run.model, to(task.test, place))
     observed = {
         "seconds": time.perf_counter() - started,
         "evaluation_seconds": moment.evaluation_seconds,
