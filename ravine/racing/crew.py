@@ -6,6 +6,7 @@ reason, and tried once more before that. Trials die with the coordinator.
 
 import contextlib
 import os
+import signal
 import sys
 import time
 import types
@@ -111,7 +112,7 @@ class Crew:
     def _start(self, target: Target, *arguments: Any) -> tuple[BaseProcess, connection.Connection]:
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(target=target, args=(there, self.source, *arguments), daemon=True)
-        with _nameless_main():
+        with _nameless_main(), _undisturbed():
             process.start()
         there.close()
         return process, here
@@ -179,6 +180,19 @@ def _death(code: int | None) -> str:
         hint = ", as the system does when memory runs out" if code == -9 else ""
         return f"killed by signal {-code}{hint}"
     return f"the process ended by itself with exit code {code}"
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C back: a process that is half started when it comes would die with a traceback of its own."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
