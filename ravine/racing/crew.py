@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +85,8 @@ class Crew:
         try:
             while queue or running:
                 while queue and len(running) < self.workers:
-                    running.append(self._launch(*queue.pop(), open_record))
+                    with _undisturbed():  # until it is among those that are killed at the end
+                        running.append(self._launch(*queue.pop(), open_record))
                 connection.wait([trial.pipe for trial in running], timeout=1.0)
                 for trial in list(running):
                     end = _follow(trial, limits)
@@ -112,7 +114,7 @@ class Crew:
     def _start(self, target: Target, *arguments: Any) -> tuple[BaseProcess, connection.Connection]:
         here, there = self._context.Pipe(duplex=False)
         process = self._context.Process(target=target, args=(there, self.source, *arguments), daemon=True)
-        with _nameless_main(), _undisturbed():
+        with _nameless_main():
             process.start()
         there.close()
         return process, here
@@ -184,15 +186,22 @@ def _death(code: int | None) -> str:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C back: a process that is half started when it comes would die with a traceback of its own."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Hold Ctrl-C back: a process that is half started when it comes would die with a traceback of its own.
+
+    By a handler, since a mask would hold it back from this thread only, and the progress bar has another.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    caught: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            before(*caught[0])
 
 
 @contextlib.contextmanager

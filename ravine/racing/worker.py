@@ -45,6 +45,8 @@ def run(pipe: connection.Connection, source: str, unit: Unit) -> None:
     _behave()
     try:
         _train(pipe, load(source), unit)
+    except BrokenPipeError:
+        os._exit(1)  # nobody listens any more
     except BaseException as error:
         pipe.send(("failed", {"reason": _reason(error), "traceback": traceback.format_exc(limit=-4)}))
     finally:
