@@ -805,11 +805,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_a_checkpoint_of_another_model_is_named(tmp_path: Path) -> None:
+def test_a_folder_of_another_model_is_refused_by_its_fingerprint(tmp_path: Path) -> None:
     list(ravine.train(plain(), "adam", steps=4, out=tmp_path))
     wider = plain(model=lambda: nn.Linear(4, 3))
-    with pytest.raises(Damaged, match=r"checkpoint\.pt cannot be used \(Error\(s\) in loading state_dict for Linear"):
-        list(ravine.train(wider, "adam", steps=4, out=tmp_path))
+    with pytest.raises(RavineError, match=r"holds another run \(fingerprint is '\w+', not '\w+'\): choose another"):
+        ravine.train(wider, "adam", steps=4, out=tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
