@@ -1,5 +1,6 @@
 """`ravine.train`: the loop, a generator of moments. Nothing that looks at a moment reaches back into the run."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -160,11 +161,11 @@ class Run:
             spent = time.perf_counter() - started
             self.seconds += spent
             self.evaluation_seconds += spent
-            diverged = not math.isfinite(metric)
-            moment = self.moment({"loss": loss, "metric": metric}, diverged)
-            looking = probes if loss is not None else ()  # without a step since the last moment there is nothing new
-            found = {key: float(value) for probe in looking for key, value in probe(moment).items()}
-        return self.moment({"loss": loss, "metric": metric}, diverged, found)
+            moment = self.moment({"loss": loss, "metric": metric}, not math.isfinite(metric))
+            if loss is None or not probes:  # without a step since the last moment there is nothing new to look at
+                return moment
+            found = {key: float(value) for probe in probes for key, value in probe(moment).items()}
+        return dataclasses.replace(moment, probes=found)
 
     def moment(self, row: dict[str, Any], diverged: bool = False, probes: dict[str, float] | None = None) -> Moment:
         """A moment of this run; what `row` does not say is as it is now."""

@@ -79,19 +79,21 @@ def in_order(data: Any, size: int) -> Iterator[Batch]:
     n = length(data)
     assert n is not None
     pick = picker(data)
+    tensors = _tensors(data) is not None
     for start in range(0, n, size):
-        yield pick(torch.arange(start, min(start + size, n)))
+        rows = slice(start, min(start + size, n))  # of tensors a view: nothing is copied
+        yield pick(rows if tensors else torch.arange(rows.start, rows.stop))
 
 
-def picker(data: Any) -> Callable[[Tensor], Batch]:
-    """The function from indices to a batch."""
+def picker(data: Any) -> Callable[[Any], Batch]:
+    """The function from indices to a batch; where the data are tensors a slice will do as well."""
     tensors = _tensors(data)
     if tensors is None:
         fetch = getattr(data, "__getitems__", lambda indices: [data[i] for i in indices])
         return lambda index: default_collate(fetch(index.tolist()))
     if isinstance(data, dict):
-        return lambda index: {key: tensor[index.to(tensor.device)] for key, tensor in data.items()}
-    return lambda index: tuple(tensor[index.to(tensor.device)] for tensor in tensors)
+        return lambda index: {key: tensor[to(index, tensor.device)] for key, tensor in data.items()}
+    return lambda index: tuple(tensor[to(index, tensor.device)] for tensor in tensors)
 
 
 def to(data: Any, device: torch.device) -> Any:

@@ -67,10 +67,10 @@ def supervised(
 
 
 def _correct(outputs: Tensor, targets: Tensor) -> float:
-    shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
-    if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs[:, 0].shape != targets.shape:
+    if outputs.ndim < 2 or outputs.shape[1] < 2 or outputs.shape[:1] + outputs.shape[2:] != targets.shape:
+        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
         raise RavineError(f"classes are judged on outputs (examples, classes) and targets (examples,), got {shapes}")
-    return (outputs.argmax(1) == targets).double().mean().item()
+    return (outputs.argmax(1) == targets).sum().item() / targets.numel()
 
 
 def _wrong(outputs: Tensor, targets: Tensor) -> float:
