@@ -466,7 +466,7 @@ def outcome(name, work_to_goal, final=0.9, seed=0, status="done", lr=0.1, steps=
     closing = {"status": status, "test": final - 0.01, "observed": {}} | end
     spec = parse(f"{name}(lr={lr})")
     header = {"id": f"{name}-{lr}-{seed}", "optimizer": name, "seed": seed, "steps": steps}
-    return Outcome(Record(header, rows, closing), Point(spec, {"lr": lr}), "higher")
+    return Outcome.of(Record(header, rows, closing), Point(spec, {"lr": lr}), "higher")
 
 
 def test_only_a_run_that_ended_well_reached_the_goal():
@@ -626,17 +626,23 @@ def test_the_same_seed_gate_sees_one_differing_number_and_overlooks_times():
 
 
 def test_the_same_start_gate_compares_weights_and_orders_seed_by_seed():
-    equal = {"sgd": [run("sgd", 0, "w0"), run("sgd", 1, "w1")], "adam": [run("adam", 0, "w0"), run("adam", 1, "w1")]}
+    equal = {
+        "sgd": [run("sgd", 0, "w0").end, run("sgd", 1, "w1").end],
+        "adam": [run("adam", 0, "w0").end, run("adam", 1, "w1").end],
+    }
     assert gates.same_start(equal)["passed"] is True
-    weights = gates.same_start(equal | {"adam": [run("adam", 0, "w0"), run("adam", 1, "w9")]})
+    weights = gates.same_start(equal | {"adam": [run("adam", 0, "w0").end, run("adam", 1, "w9").end]})
     assert weights["passed"] is False
     assert "weights differ on 1, data order on 0" in weights["detail"]
-    orders = gates.same_start(equal | {"adam": [run("adam", 0, "w0", ["b0", "b9"]), run("adam", 1, "w1")]})
+    orders = gates.same_start(equal | {"adam": [run("adam", 0, "w0", ["b0", "b9"]).end, run("adam", 1, "w1").end]})
     assert orders["passed"] is False
     assert "weights differ on 0, data order on 1" in orders["detail"]
-    shorter = {"sgd": [run("sgd", order=["b0", "b1", "b2"])], "adam": [run("adam", order=["b0"], status="diverged")]}
+    shorter = {
+        "sgd": [run("sgd", order=["b0", "b1", "b2"]).end],
+        "adam": [run("adam", order=["b0"], status="diverged").end],
+    }
     assert gates.same_start(shorter)["passed"] is True
-    crashed = {"sgd": [run("sgd")], "adam": [Record({"optimizer": "adam"}, [], {"status": "failed", "observed": {}})]}
+    crashed = {"sgd": [run("sgd").end], "adam": [{"status": "failed", "observed": {}}]}
     assert gates.same_start(crashed)["passed"] is True
 
 

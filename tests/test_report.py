@@ -65,10 +65,10 @@ def change(folder, file, edit):
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_load_reads_what_the_verdict_names(races):
+def test_load_reads_the_reruns(races):
     race = report.load(races["five"])
     assert list(race.optimizers) == list(RACERS)
-    assert len(race.records) == 5 * (8 + 10)
+    assert len(race.records) == 5 * 10
     assert race.missing == []
     assert all(record.finished for record in race.records.values())
 
@@ -120,7 +120,7 @@ def test_damaged_json_is_named(folder, file):
 
 
 def test_a_damaged_record_is_named(folder):
-    path = sorted((folder / "records").glob("*.jsonl"))[3]
+    path = folder / "records" / f"{sorted(report.load(folder).records)[3]}.jsonl"
     path.write_text(path.read_text().replace('"work": 40', '"work": 41'))
     with pytest.raises(Damaged, match=path.name):
         report.load(folder)

@@ -28,10 +28,13 @@ def _timeless(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "observed"}
 
 
-def same_start(runs: Mapping[str, Sequence[Record]]) -> Gate:
-    """Every optimizer starts from the same weights and sees the same data in the same order, seed by seed."""
+def same_start(runs: Mapping[str, Sequence[Row]]) -> Gate:
+    """Every optimizer starts from the same weights and sees the same data in the same order, seed by seed.
+
+    `runs` holds the closing rows of every optimizer's runs.
+    """
     groups = list(zip(*runs.values(), strict=True))
-    finished = [[r.end for r in group if r.end and r.end.get("weights")] for group in groups]
+    finished = [[end for end in group if end.get("weights")] for group in groups]
     weights = sum(len({end["weights"] for end in ends}) > 1 for ends in finished)
     orders = sum(_orders_differ([end["order"] for end in ends]) for ends in finished)
     detail = f"{len(groups)} seeds, {len(runs)} optimizers: weights differ on {weights}, data order on {orders}"

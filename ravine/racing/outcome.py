@@ -1,40 +1,41 @@
 """What one trial came to, read off its record; and what a point came to, on all the seeds it was tried on."""
 
 import math
-from collections.abc import Collection
+from array import array
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from ravine.core.record import Record
+from ravine.core.record import Record, Row
 from ravine.racing.crossing import crossing
 from ravine.racing.points import Point
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial's record, with the point it tried."""
+    """What a race must remember of a trial, with the point it tried: little, since there may be thousands."""
 
-    record: Record
+    id: str
+    seed: int
+    steps: int
+    status: str
+    end: Row
+    work: Sequence[float]
+    metric: Sequence[float]
     point: Point
     better: str
 
-    @cached_property
-    def work(self) -> list[float]:
-        return self.record.column("work")
-
-    @cached_property
-    def metric(self) -> list[float]:
-        return self.record.column("metric")
-
-    @property
-    def status(self) -> str:
-        return self.record.status
+    @classmethod
+    def of(cls, record: Record, point: Point, better: str) -> Self:
+        work, metric = (array("d", record.column(name)) for name in ("work", "metric"))
+        header = record.header
+        end = record.end or {}
+        return cls(header["id"], header["seed"], header["steps"], record.status, end, work, metric, point, better)
 
     @property
     def reason(self) -> str:
         """Why the trial failed; empty where it did not."""
-        return str((self.record.end or {}).get("reason", ""))
+        return str(self.end.get("reason", ""))
 
     @property
     def final(self) -> float:
@@ -48,11 +49,10 @@ class Outcome:
 
     def row(self, goal: float, tuned: bool) -> dict[str, Any]:
         """The outcome as the verdict lists it."""
-        header = self.record.header
         what: dict[str, Any] = {"spec": str(self.point.spec), "setting": dict(self.point.setting)} if tuned else {}
         return {
-            "id": header["id"],
-            "seed": header["seed"],
+            "id": self.id,
+            "seed": self.seed,
             **what,
             "work_to_goal": self.work_to(goal),
             "final_metric": self.final,
@@ -80,7 +80,7 @@ class Tried:
         """
         works = [outcome.work_to(goal) for outcome in self.outcomes for goal in goals]
         if any(work < math.inf for work in works):
-            worst = _PENALTY * float(self.outcomes[0].record.header["steps"])
+            worst = _PENALTY * float(self.outcomes[0].steps)
             return 0, sum(math.log(min(work, worst)) for work in works) / len(works)
         finals = [outcome.final for outcome in self.outcomes]
         if any(math.isnan(final) for final in finals):

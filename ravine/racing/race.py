@@ -159,7 +159,7 @@ class _Race:
         self.crew.run(missing, self.limits, self.store.open_record, finished)
 
     def _outcome(self, unit: Unit, point: Point) -> Outcome:
-        return Outcome(self.store.record(unit), point, self.plan.task["better"])
+        return Outcome.of(self.store.record(unit), point, self.plan.task["better"])
 
     def _try(self, phase: str, points: dict[str, list[Point]]) -> dict[str, list[Tried]]:
         """Every point of every optimizer on the first tuning seed."""
@@ -249,13 +249,13 @@ class _Race:
         winner = verdict["ranking"][0]
         first = runs[winner][0]
         seed = plan.seeds("run")[0]
-        twin = plan.unit(winner, first.point.spec, seed, "twin")
+        rerun, twin = (plan.unit(winner, first.point.spec, seed, kind) for kind in ("run", "twin"))
         swapped = plan.unit(winner, first.point.spec, seed, "swapped")
         self._do("gates", [twin, swapped] if plan.task["can_swap"] else [twin])
         ends = [end for end in map(self.store.end, sorted(self.done)) if end is not None]
         return [
-            gates.same_numbers(first.record, self.store.record(twin)),
-            gates.same_start({name: [o.record for o in outcomes] for name, outcomes in runs.items()}),
+            gates.same_numbers(self.store.record(rerun), self.store.record(twin)),
+            gates.same_start({name: [outcome.end for outcome in outcomes] for name, outcomes in runs.items()}),
             gates.no_false_alarms(works, settings.steps, judge),
             gates.swapped_labels(
                 self.store.record(swapped) if plan.task["can_swap"] else None, goal, plan.task["better"]

@@ -106,7 +106,7 @@ def _entry(goals: Mapping[str, float], tuning: Tuning, runs: Sequence[Outcome]) 
     low, high = median_interval(finite) if len(finite) else (math.nan, math.nan)
     reached = sum(outcome.work_to(goal) < math.inf for outcome in runs)
     success_low, success_high = wilson(reached, len(runs))
-    tests = [outcome.record.end["test"] for outcome in runs if outcome.record.end and outcome.status == "done"]
+    tests = [outcome.end["test"] for outcome in runs if outcome.status == "done"]
     return {
         "spec": str(runs[0].point.spec),
         "success_rate": reached / len(runs),

@@ -1,4 +1,4 @@
-"""A race as its folder holds it: the plan, the verdict, and the records of the runs that the verdict names."""
+"""A race as its folder holds it: the plan, the verdict, and the records of the reruns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _VERDICT = ("task", "metric", "better", "goal", "goals", "budget", "sentence", "
 
 @dataclass(frozen=True)
 class Race:
-    """A finished race. `records` holds what is on disk of the runs that `verdict` names, by their id."""
+    """A finished race. `records` holds what is on disk of the reruns that `verdict` names, by their id."""
 
     folder: Path
     plan: Content
@@ -99,5 +99,4 @@ def _content(path: Path, keys: tuple[str, ...]) -> Content:
 
 def _named(verdict: Content) -> Iterator[str]:
     for optimizer in verdict["optimizers"].values():
-        yield from (point["id"] for point in optimizer["tuning"]["points"])
         yield from (run["id"] for run in optimizer["runs"])
