@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from ravine.core.composition import make_rule
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.roles import ROLES, roles
-from ravine.core.rule import Rule, make_rule
+from ravine.core.rule import Rule
 from ravine.core.spec import Group, Spec, parse
 from ravine.optimizer import Optimizer
 from ravine.schedules import Schedule, make_schedule
@@ -51,7 +52,7 @@ def _part(group: Group) -> Part:
     return Part(rule, lr, make_schedule(group.schedules), group.role)
 
 
-def assemble(spec: Spec | str, model: nn.Module, horizon: int) -> Optimizer:
+def assemble(spec: Spec | str, model: nn.Module, horizon: int, nonfinite: str = "raise") -> Optimizer:
     """The optimizer that `spec` describes on the trainable parameters of `model`.
 
     `horizon` is the number of steps of the run, for schedules that leave theirs open. Raises `RavineError` where a
@@ -80,4 +81,4 @@ def assemble(spec: Spec | str, model: nn.Module, horizon: int) -> Optimizer:
     missed = len(trainable) - sum(len(group["params"]) for group in groups)
     if missed:
         raise RavineError(f"{missed} parameters belong to no group of '{spec}': add '; {REST}: ...'")
-    return Optimizer(groups, meaning[0].rule, meaning[0].lr)
+    return Optimizer(groups, meaning[0].rule, meaning[0].lr, nonfinite=nonfinite)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from torch import Tensor, nn
 
 from ravine.assembly import assemble, parts
 from ravine.core.batches import Batch, batches, to
+from ravine.core.composition import Composition
 from ravine.core.declared import check_value
 from ravine.core.dry_run import dry_run
 from ravine.core.errors import RavineError
 from ravine.core.probe import Moment, Probe
-from ravine.core.rule import Composition, Rule
+from ravine.core.rule import Rule
 from ravine.core.seeds import GlobalStream, derive, generator
 from ravine.core.spec import Group, Spec, parse
 from ravine.core.task import Task
+from ravine.optimizer import Optimizer
 from ravine.resume import Folder
 
 EVALUATIONS = 50
@@ -155,7 +158,7 @@ class Run:
     def judge(self, loss: float | None, probes: tuple[Probe, ...]) -> Moment:
         """The moment at the present point, with the metric judged and the probes read."""
         finite = loss is None or math.isfinite(loss)
-        with self.judging.again():
+        with self.judging.again(), swapped(self.optimizer):
             started = time.perf_counter()
             metric = self.task.judge(self.model, self.valid) if finite else math.nan
             spent = time.perf_counter() - started
@@ -193,6 +196,11 @@ class Run:
 
 
 _COUNTS = ("step", "work", "examples", "seconds", "evaluation_seconds", "cost")
+
+
+def swapped(optimizer: torch.optim.Optimizer) -> AbstractContextManager[None]:
+    """Inside, the model has the parameters to be judged, where its optimizer takes gradients at others."""
+    return optimizer.swapped() if isinstance(optimizer, Optimizer) else nullcontext()
 
 
 def moments(run: Run, steps: int, every: int, probes: tuple[Probe, ...], folder: Folder | None) -> Iterator[Moment]:
@@ -242,7 +250,8 @@ def _optimizer(optimizer: Any, lr: float | None, steps: int) -> tuple[str, Make]
     if isinstance(optimizer, Spec):
         spec = optimizer if lr is None else optimizer.with_lr(lr)
         parts(spec)
-        return str(spec), lambda model: assemble(spec, model, steps)
+        # A loss that is not finite ends the run as diverged; there is no need to look at every gradient beforehand.
+        return str(spec), lambda model: assemble(spec, model, steps, nonfinite="ignore")
     if callable(optimizer) and lr is not None:
         raise RavineError("lr is given beside a function that makes the optimizer: set it there")
     if callable(optimizer):

@@ -1,6 +1,7 @@
 """The one torch.optim.Optimizer: it owns groups, state, checkpoints and the loop; rules own the maths."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, overload
 
@@ -8,12 +9,16 @@ import torch
 from torch import Tensor
 
 import ravine.rules  # noqa: F401  # makes the built-in names known, so that checkpoints can be read back
+from ravine.core.composition import make_rule
 from ravine.core.declared import Declared, check_value
 from ravine.core.errors import RavineError, unknown
-from ravine.core.rule import Rule, make_rule
+from ravine.core.finite import NonFinite, nonfinite_in
+from ravine.core.rule import Rule
 from ravine.core.spec import parse_links, parse_schedules
 from ravine.schedules import Schedule, constant, make_schedule
 
+NONFINITE = ("raise", "skip", "ignore")
+Summed = dict[str, Tensor]
 _OWN = ("params", "lr", "rule", "schedule", "steps", "maximize")
 
 
@@ -27,6 +32,9 @@ class Optimizer(torch.optim.Optimizer):
     schedule: a factor on lr by the number of steps done, such as `warmup(100) * cosine(5000)`. torch's LR schedulers
         work too: they change `group["lr"]`.
     maximize: climb instead of descend.
+    nonfinite: what to do where a gradient, or a parameter that moves for the first time, is NaN or infinite: "raise"
+        an error that names it, "skip" the step (`skipped` counts them), or "ignore" it and step. Either of the first
+        two leaves everything as it was.
 
     The numeric hyperparameters stand in `param_groups` under their names and may be changed between steps. Each
     parameter counts its own steps, so one whose first gradient comes late gets its own bias correction. Raises
@@ -47,10 +55,17 @@ class Optimizer(torch.optim.Optimizer):
         lr: float | None = None,
         schedule: Schedule | None = None,
         maximize: bool = False,
+        nonfinite: str = "raise",
     ) -> None:
         if not isinstance(rule, Rule):
             raise RavineError(f"rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
+        if nonfinite not in NONFINITE:
+            raise unknown("choice of nonfinite=", str(nonfinite), NONFINITE)
+        self.nonfinite, self.skipped = nonfinite, 0
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"nonfinite": self.nonfinite, "skipped": self.skipped}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         group = {key: self.defaults[key] for key in ("rule", "lr", "schedule", "maximize")} | param_group
@@ -72,24 +87,79 @@ class Optimizer(torch.optim.Optimizer):
         for group, rule, _ in moves:
             if not rule.sparse and any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
                 raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
+        if self.nonfinite != "ignore" and (found := nonfinite_in(self.param_groups, self.state)):
+            if self.nonfinite == "raise":
+                raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")
+            self.skipped += 1
+            return loss
+        totals = self._totals(moves)
         for group, rule, lr in moves:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, p.grad, rule, lr, group["maximize"])
+                    self._move(p, p.grad, rule, lr, group["maximize"], totals)
             group["steps"] += 1
         return loss
 
-    def _move(self, p: Tensor, grad: Tensor, rule: Rule, lr: float, maximize: bool) -> None:
+    def _move(
+        self, p: Tensor, grad: Tensor, rule: Rule, lr: float, maximize: bool, totals: dict[tuple[int, str], Summed]
+    ) -> None:
         own, seen, g = _real(p), _seen(p), _seen(grad.to_dense())
-        state = self.state[p]
-        if not state:
-            state.update(step=0, **rule.init(seen))
-        state["step"] += 1
-        u, new = rule.update(-g if maximize else g, seen, **{"t" if k == "step" else k: v for k, v in state.items()})
-        state.update(new)
-        seen.sub_(u, alpha=lr)
+        state = self._state(p, seen, rule)
+        kept = {key: value for key, value in state.items() if key != "step"}
+        mine = _mine(rule, totals)
+        u, scale, new = rule.move(-g if maximize else g, seen, state["step"] + 1, kept, lr, mine)
+        state.update(new, step=state["step"] + 1)
+        seen.sub_(u, alpha=scale)
         if seen.dtype != own.dtype:
             own.copy_(seen)
+
+    def _state(self, p: Tensor, seen: Tensor, rule: Rule) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            state.update(step=0, **rule.start(seen))
+        return state
+
+    def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]]) -> dict[tuple[int, str], Summed]:
+        """What links want summed over all parameters, link by link, since a later one sees what earlier ones made."""
+        totals: dict[tuple[int, str], Summed] = {}
+        places = {(i, link.name) for _, rule, _ in moves for i, link in enumerate(rule.links) if link.summarizes()}
+        for place in sorted(places):
+            i, name = place
+            summed: Summed = {}
+            for group, rule, lr in moves:
+                if i >= len(rule.links) or rule.links[i].name != name:
+                    continue
+                for p in (p for p in group["params"] if p.grad is not None):
+                    seen, g = _seen(p), _seen(p.grad.to_dense())
+                    state = self._state(p, seen, rule)
+                    kept = {key: value for key, value in state.items() if key != "step"}
+                    g, mine = -g if group["maximize"] else g, _mine(rule, totals)
+                    for key, value in rule.summed(i, g, seen, state["step"] + 1, kept, lr, mine).items():
+                        summed[key] = summed[key] + value.to(summed[key].device) if key in summed else value
+            totals[place] = summed
+        return totals
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Inside, the parameters are those to be judged; outside, those at which the next gradient is taken.
+
+        They differ for a rule such as Nesterov(form="book"); for the others nothing happens.
+        """
+        resting: list[tuple[Tensor, Tensor]] = []
+        with torch.no_grad():
+            for group in self.param_groups:
+                rule = _rule(group)
+                for p in group["params"] if rule.judges_elsewhere else ():
+                    if state := self.state.get(p):
+                        resting.append((p, p.detach().clone()))
+                        kept = {key: value for key, value in state.items() if key != "step"}
+                        _real(p).copy_(rule.judgement(_seen(p), kept))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in resting:
+                    p.copy_(value)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state, to the bit; parameters are matched by name where both sides have names.
@@ -101,7 +171,7 @@ class Optimizer(torch.optim.Optimizer):
         def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
             fitted.update(given, param_groups=_matched(self.param_groups, given["param_groups"]))
             for p, kept, group in _pairs(self.param_groups, fitted):
-                _check_state(kept, _rule(group).init(_seen(p)))
+                _check_state(kept, _rule(group).start(_seen(p)))
             return fitted
 
         last = self.register_load_state_dict_pre_hook(fit)  # after the user's own
@@ -113,6 +183,11 @@ class Optimizer(torch.optim.Optimizer):
         for p, kept, _group in _pairs(self.param_groups, fitted):
             tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
             self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
+
+
+def _mine(rule: Rule, totals: Mapping[tuple[int, str], Summed]) -> dict[int, Summed]:
+    """Of all totals, those of the rule's own links."""
+    return {i: totals[i, link.name] for i, link in enumerate(rule.links) if (i, link.name) in totals}
 
 
 def _real(p: Tensor) -> Tensor:

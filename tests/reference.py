@@ -82,6 +82,78 @@ def nadamw(gradients: Sequence[float], x: float, weight_decay: float, **hyperpar
     return nadam(gradients, x, **hyperparameters) + weight_decay * x
 
 
+def adagrad(gradients: Sequence[float], x: float, eps: float, initial: float, lr_decay: float) -> float:
+    """Duchi, Hazan & Singer 2011; the decay of lr as torch documents it."""
+    r = initial + math.fsum(_squares(gradients))
+    return gradients[-1] / (math.sqrt(r) + eps) / (1 + (len(gradients) - 1) * lr_decay)
+
+
+def rmsprop(gradients: Sequence[float], x: float, rho: float, eps: float) -> float:
+    """Hinton 2012, with the constant outside the root."""
+    return gradients[-1] / (math.sqrt(_mean(_squares(gradients), rho)) + eps)
+
+
+def adadelta(gradients: Sequence[float], x: float, rho: float, eps: float) -> float:
+    """Zeiler 2012, Algorithm 1: every past step is worked out again."""
+    steps: list[float] = []
+    for i, g in enumerate(gradients, 1):
+        past = _mean([0.0, *_squares(steps)][1:], rho) if steps else 0.0
+        steps.append(math.sqrt(past + eps) / math.sqrt(_mean(_squares(gradients[:i]), rho) + eps) * g)
+    return steps[-1]
+
+
+def adamax(gradients: Sequence[float], x: float, beta1: float, beta2: float, eps: float) -> float:
+    """Kingma & Ba 2015, Algorithm 2, with eps added to |g| as torch has it: the maximum unrolled."""
+    t = len(gradients)
+    largest = max(beta2 ** (t - i) * (abs(g) + eps) for i, g in enumerate(gradients, 1))
+    return _mean(gradients, beta1) / (1 - beta1**t) / largest
+
+
+def radam(gradients: Sequence[float], x: float, beta1: float, beta2: float, eps: float) -> float:
+    """Liu et al. 2020, Algorithm 2, with the threshold 5 of its authors' code."""
+    t = len(gradients)
+    m_hat = _mean(gradients, beta1) / (1 - beta1**t)
+    longest = 2 / (1 - beta2) - 1
+    rho = longest - 2 * t * beta2**t / (1 - beta2**t)
+    if rho <= 5:
+        return m_hat
+    r = math.sqrt((rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho))
+    return m_hat * r * math.sqrt(1 - beta2**t) / (math.sqrt(_mean(_squares(gradients), beta2)) + eps)
+
+
+def rprop(
+    gradients: Sequence[float], x: float, lr: float, eta_minus: float, eta_plus: float, step_min: float, step_max: float
+) -> float:  # fmt: skip
+    """Igel & Huesken 2000, iRprop-: the whole displacement."""
+    eta, before = lr, 0.0
+    for g in gradients:
+        if g * before > 0:
+            eta = eta * eta_plus
+        elif g * before < 0:
+            eta, g = eta * eta_minus, 0.0
+        eta, before = min(max(eta, step_min), step_max), g
+    return math.copysign(eta, before) if before else 0.0
+
+
+def delta_bar_delta(
+    gradients: Sequence[float], x: float, lr: float, kappa: float, phi: float, theta: float
+) -> float:  # fmt: skip
+    """Jacobs 1988, section 5: the whole displacement; the averages are unrolled."""
+    rate = lr
+    for i, g in enumerate(gradients):
+        average = (1 - theta) * math.fsum(theta ** (i - 1 - j) * gradients[j] for j in range(i))
+        rate = rate + kappa if average * g > 0 else rate * (1 - phi) if average * g < 0 else rate
+    return rate * gradients[-1]
+
+
+def clip_value(gradients: Sequence[float], x: float, limit: float) -> float:
+    return min(max(gradients[-1], -limit), limit)
+
+
+def sign(gradients: Sequence[float], x: float) -> float:
+    return float((gradients[-1] > 0) - (gradients[-1] < 0))
+
+
 RULES: dict[str, Step] = {
     "sgd": sgd,
     "momentum": momentum,
@@ -92,4 +164,63 @@ RULES: dict[str, Step] = {
     "decay": decay,
     "adamw": adamw,
     "nadamw": nadamw,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adadelta": adadelta,
+    "adamax": adamax,
+    "radam": radam,
+    "rprop": rprop,
+    "delta_bar_delta": delta_bar_delta,
+    "clip_value": clip_value,
+    "sign": sign,
+}
+
+
+Tensors = list[list]  # of each parameter its rows, or its numbers
+
+
+def clip_norm(gradients: Tensors, x: Tensors, limit: float) -> Tensors:
+    """Pascanu, Mikolov & Bengio 2013, Algorithm 1, with the 1e-6 of torch."""
+    norm = math.sqrt(math.fsum(g * g for tensor in gradients for row in _rows(tensor) for g in row))
+    share = min(1.0, limit / (norm + 1e-6))
+    return [_each(tensor, lambda row: [share * g for g in row]) for tensor in gradients]
+
+
+def adaptive_clip(gradients: Tensors, x: Tensors, limit: float, eps: float) -> Tensors:
+    """Brock et al. 2021, eq. 3, unit by unit."""
+
+    def clipped(row: list[float], weights: list[float]) -> list[float]:
+        norm, allowed = math.hypot(*row), limit * max(math.hypot(*weights), eps)
+        return [g * allowed / norm for g in row] if norm > allowed else row
+
+    made = []
+    for tensor, weights in zip(gradients, x, strict=True):
+        rows = [clipped(*pair) for pair in zip(_rows(tensor), _rows(weights), strict=True)]
+        made.append(rows if isinstance(tensor[0], list) else rows[0])
+    return made
+
+
+def centralize(gradients: Tensors, x: Tensors) -> Tensors:
+    """Yong et al. 2020, eq. 1: matrices only."""
+
+    def centred(row: list[float]) -> list[float]:
+        mean = math.fsum(row) / len(row)
+        return [g - mean for g in row]
+
+    return [_each(tensor, centred) if isinstance(tensor[0], list) else tensor for tensor in gradients]
+
+
+def _rows(tensor: list) -> list[list[float]]:
+    return tensor if isinstance(tensor[0], list) else [tensor]
+
+
+def _each(tensor: list, change: Callable[[list[float]], list[float]]) -> list:
+    return [change(row) for row in tensor] if isinstance(tensor[0], list) else change(tensor)
+
+
+# Rules that see more than one number: functions from the gradients and values of all parameters to their steps.
+WHOLE: dict[str, Callable[..., Tensors]] = {
+    "clip_norm": clip_norm,
+    "adaptive_clip": adaptive_clip,
+    "centralize": centralize,
 }

@@ -9,9 +9,10 @@ from torch import nn
 
 import ravine
 from ravine.assembly import assemble, parts
+from ravine.core.composition import COMPOSITIONS
 from ravine.core.errors import RavineError
 from ravine.core.roles import ROLES, role, roles
-from ravine.core.rule import COMPOSITIONS, Rule
+from ravine.core.rule import Rule
 from ravine.core.spec import parse
 from ravine.rules import Adam, Decay, Momentum, chain
 from ravine.schedules import cosine, linear, warmup

@@ -87,10 +87,10 @@ def refused(command, tmp_path):
 # names, values and specs
 
 SPECS = {
-    "adamm": "unknown optimizer 'adamm': did you mean 'adam'? Allowed: adam, adamw,",
+    "adamm": "unknown optimizer 'adamm': did you mean 'adam'? Allowed: adadelta, adagrad, adam,",
     "adam(bta1=0.9)": "unknown argument of optimizer 'adam' 'bta1': did you mean 'beta1'? Allowed: beta1, beta2, eps",
     "adamw(weight_decai=1)": "'weight_decai': did you mean 'weight_decay'?",
-    "sgd @ cosin()": "unknown schedule 'cosin': did you mean 'cosine'? Allowed: constant, cosine, linear, warmup",
+    "sgd @ cosin()": "unknown schedule 'cosin': did you mean 'cosine'? Allowed: constant, cosine, exponential,",
     "sgd @ cosine(finl=0)": "unknown argument of schedule 'cosine' 'finl': did you mean 'final'?",
     "hiden: adam; rest: sgd": "unknown role 'hiden': did you mean 'hidden'?",
     "adam; sgd": "'adam; sgd' has several groups: each needs a role",

@@ -23,8 +23,9 @@ import ravine
 from ravine import data, probes, rules, tasks
 from ravine.assembly import parts
 from ravine.cli import main
+from ravine.core.composition import COMPOSITIONS
 from ravine.core.record import read
-from ravine.core.rule import COMPOSITIONS, Rule
+from ravine.core.rule import Rule
 from ravine.racing import server
 from ravine.racing.crew import Crew
 from ravine.schedules import Schedule

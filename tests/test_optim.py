@@ -36,7 +36,27 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {"lr": 0.01}),
     ("AdamW", {"lr": 0.01, "weight_decay": 0.3, "betas": (0.8, 0.9)}),
     ("AdamW", {"lr": 0.01, "amsgrad": True, "maximize": True}),
+    ("NAdam", {}),
+    ("NAdam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-4, "momentum_decay": 0.03, "weight_decay": 0.1}),
+    ("NAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("RAdam", {"lr": 0.01}),
+    ("RAdam", {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.1}),
+    ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True}),
+    ("Adamax", {}),
+    ("Adamax", {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.1, "maximize": True}),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.3, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.1, "maximize": True}),
+    ("Adagrad", {}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.2, "eps": 1e-3, "weight_decay": 0.1}),
+    ("Adagrad", {"maximize": True}),
+    ("RMSprop", {}),
+    ("RMSprop", {"lr": 0.003, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("RMSprop", {"lr": 0.003, "momentum": 0.9}),
+    ("RMSprop", {"lr": 0.003, "momentum": 0.8, "centered": True, "eps": 1e-3}),
+    ("Rprop", {"lr": 0.001}),
+    ("Rprop", {"lr": 0.001, "etas": (0.4, 1.3), "step_sizes": (1e-4, 0.01), "maximize": True}),
 ]
+OURS_ALONE = {"DeltaBarDelta"}
 Make = Callable[..., torch.optim.Optimizer]
 
 
@@ -47,16 +67,20 @@ def both(name: str) -> tuple[Make, Make]:
 @pytest.mark.parametrize(("name", "arguments"), SETTINGS)
 def test_equals_torch_over_50_steps(name: str, arguments: dict[str, Any]) -> None:
     ours, theirs = both(name)
-    expected = trained(lambda p: theirs(p, **arguments))
-    assert (expected - weights(mlp())).abs().max() > 0.01
-    torch.testing.assert_close(trained(lambda p: ours(p, **arguments)), expected, rtol=1e-12, atol=1e-12)
+    torch.set_default_dtype(F64)  # torch keeps NAdam's product of momenta in the default dtype: in float32 to 1e-8 only
+    try:
+        expected, found = (trained(lambda p, kind=kind: kind(p, **arguments)) for kind in (theirs, ours))
+        assert (expected - weights(mlp())).abs().max() > 0.01
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_every_name_is_tried() -> None:
-    assert {name for name, _ in SETTINGS} == set(PUBLIC)
+    assert {name for name, _ in SETTINGS} == set(PUBLIC) - OURS_ALONE
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - OURS_ALONE))
 def test_the_arguments_are_torchs(name: str) -> None:
     ours, theirs = (inspect.signature(kind).parameters for kind in both(name))
     assert "Any" in str(ours["params"])
@@ -64,8 +88,8 @@ def test_the_arguments_are_torchs(name: str) -> None:
     assert [(key, taken[key].default, taken[key].kind) for key in theirs if key in taken] == [
         (key, theirs[key].default, theirs[key].kind) for key in theirs if key in taken
     ]
-    left = set(theirs) - set(taken)
-    assert not left or "keywords" in ours
+    assert set(theirs) - set(taken) <= {"maximize", "foreach", "fused", "capturable", "differentiable"}
+    assert "options" in ours
     p = nn.Parameter(torch.zeros(2))
     getattr(optim, name)([p], **{key: theirs[key].default for key in theirs if key != "params"})
 
@@ -73,7 +97,7 @@ def test_the_arguments_are_torchs(name: str) -> None:
 @pytest.mark.parametrize("execution", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"fused": None}])
 def test_how_torch_would_execute_a_step_is_taken_and_changes_nothing(execution: dict[str, Any]) -> None:
     for name in PUBLIC:
-        ours, _ = both(name)
+        ours = getattr(optim, name)
         expected = trained(lambda p, ours=ours: ours(p, 0.01), 5)
         assert torch.equal(trained(lambda p, ours=ours: ours(p, 0.01, **execution), 5), expected)
 
@@ -169,5 +193,5 @@ def test_what_is_wrong_is_said(make: Callable[[], object], message: str) -> None
 
 def test_an_argument_that_torch_does_not_have_is_refused() -> None:
     for name in PUBLIC:
-        with pytest.raises(TypeError, match="unexpected keyword argument 'beta'"):
-            both(name)[0]([P], beta=0.9)
+        with pytest.raises(RavineError, match=f"unknown argument of {name} 'beta': .*weight_decay|step_sizes"):
+            getattr(optim, name)([P], beta=0.9)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ravine.assembly import parts
+from ravine.core.composition import COMPOSITIONS
 from ravine.core.errors import RavineError
-from ravine.core.rule import COMPOSITIONS, Rule
+from ravine.core.rule import Rule
 from ravine.core.space import Dimension
 from ravine.core.spec import Spec, parse
 from ravine.racing import plan as planning

@@ -166,7 +166,8 @@ def _made(tree: ast.Module, bases: set[str], makers: set[str]) -> Iterator[str]:
                 yield node.name
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             made_by = node.value.func
-            if isinstance(made_by, ast.Name) and made_by.id in makers:
+            private = isinstance(node.targets[0], ast.Name) and node.targets[0].id.startswith("_")
+            if isinstance(made_by, ast.Name) and made_by.id in makers and not private:
                 yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 

@@ -46,7 +46,7 @@ def _optimizers() -> list[dict[str, Any]]:
     from ravine import rules
 
     return [
-        {"name": name, "default_lr": lr, "arguments": ", ".join(f"{k}={v}" for k, v in arguments.items()), "what": what}
+        {"name": name, "default_lr": lr, "arguments": _listed(arguments), "what": what}
         for name, lr, arguments, what in rules.catalogue()
     ]
 
@@ -66,8 +66,14 @@ def _probes() -> list[dict[str, Any]]:
 def _declared(member: Any) -> dict[str, Any]:
     import dataclasses
 
-    arguments = ", ".join(f"{field.name}={field.default}" for field in dataclasses.fields(member))
-    return {"name": member.name, "arguments": arguments, "what": member.summary()}
+    arguments = {field.name: field.default for field in dataclasses.fields(member)}
+    return {"name": member.name, "arguments": _listed(arguments), "what": member.summary()}
+
+
+def _listed(arguments: dict[str, Any]) -> str:
+    from ravine.core.spec import show
+
+    return ", ".join(f"{name}={show(value)}" for name, value in arguments.items())
 
 
 _ROWS = {Kind.tasks: _tasks, Kind.optimizers: _optimizers, Kind.schedules: _schedules, Kind.probes: _probes}

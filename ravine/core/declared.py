@@ -20,12 +20,14 @@ class Declared:
     """A named, checked bundle of hyperparameters.
 
     `name` is how specs call it (the class name in snake case unless set); `ranges` maps a hyperparameter to the
-    interval of its allowed values, as text: `"[0, 1)"`, `"(0, inf)"`. Values outside raise at construction.
+    interval of its allowed values, as text: `"[0, 1)"`, `"(0, inf)"`, and `choices` one that is a word to its allowed
+    words. Values outside raise at construction.
     """
 
     kind: ClassVar[str] = "thing"
     name: ClassVar[str] = ""
     ranges: ClassVar[Mapping[str, str]] = {}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     registry: ClassVar[dict[str, Any]]
     revision: ClassVar[int] = 0  # of all registries: what is remembered by name is stale when it has changed
 
@@ -50,6 +52,8 @@ class Declared:
     def __post_init__(self) -> None:
         for field, value in self.hyperparameters().items():
             check_value(f"{self.name}: {field}", value, types(type(self))[field], self.ranges.get(field))
+            if field in self.choices and value not in self.choices[field]:
+                raise unknown(f"{field} of {self.kind} '{self.name}'", str(value), self.choices[field])
 
     def hyperparameters(self) -> dict[str, Any]:
         """Field names and values, in the order of the constructor."""

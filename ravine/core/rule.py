@@ -1,18 +1,19 @@
 """A rule: how one tensor's gradient becomes its step; and the chain of several."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from ravine.core.declared import Declared, check_arguments, types
-from ravine.core.errors import RavineError, unknown
+from ravine.core.declared import Declared, types
+from ravine.core.errors import RavineError
 from ravine.core.space import Dimension
-from ravine.core.spec import Call
 
 State = dict[str, Tensor]
+Totals = Mapping[int, Mapping[str, Tensor]]  # by the link's place in the chain, then by name
 SCOPES = ("element", "matrix", "tensor")  # from narrow to wide
 
 
@@ -22,24 +23,106 @@ class Rule(Declared):
 
     `init(p)` gives the state kept for the parameter `p`. `update(g, p, t, **state)` gives `(u, new_state)` for the
     gradient `g` at the parameter's step `t` = 1, 2, ...; the engine then moves `p` to `p - lr * u`. Both are pure:
-    nothing is written in place, nothing is known of groups, schedules or checkpoints.
+    nothing is written in place, nothing is known of groups, schedules or checkpoints. Compiled, `t` and the numeric
+    hyperparameters are 0-d float64 tensors, so that a choice between two of them is made by `choose`.
 
     What the engine, the race and the tests must know of a rule, its class says: `scope` (what a tensor means to it:
     "element", "matrix" or "tensor"), `default_lr`, and `space`, the hyperparameters that a race may tune. A link that
-    only changes another's step (weight decay) has `default_lr = None`.
+    only changes another's step (weight decay) has `default_lr = None`. A few rules need more of the engine:
+
+    applies_lr: lr lives inside the state. `update` is handed `lr` and returns the whole displacement: `p` moves to
+        `p - u`.
+    needs = {"lr"}: `update` is handed `lr` as far as it is part of `g` already: the learning rate behind a link that
+        applies it, 1 before.
+    summarize(g, p, t, **state): 0-d tensors that the engine sums over all parameters and hands to `update` as `totals`.
+    judged(p, **state): where the gradient is taken elsewhere than at the parameters that count, those that count.
     """
 
     kind: ClassVar[str] = "optimizer"
     scope: ClassVar[str] = "element"
     sparse: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
     default_lr: ClassVar[float | None] = None
     space: ClassVar[Mapping[str, Dimension]] = {}
+
+    @property
+    def applies_lr(self) -> bool:
+        return False
 
     def init(self, p: Tensor) -> State:
         return {}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         raise NotImplementedError
+
+    def summarize(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
+        return {}
+
+    def judged(self, p: Tensor, **state: Tensor) -> Tensor:
+        return p
+
+    def move(
+        self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None
+    ) -> tuple[Tensor, Any, State]:
+        """A step of all links: `(u, scale, new_state)`, after which the parameter stands at `p - scale * u`."""
+        return self._through(len(self.links), g, p, t, state, lr, totals)
+
+    def move_alone(self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any) -> tuple[Tensor, Any, State]:
+        """The same for a parameter beside which there is no other: what is summed over all is its own."""
+        totals: dict[int, Mapping[str, Tensor]] = {}
+        for i in (i for i, link in enumerate(self.links) if link.summarizes()):
+            totals[i] = self.summed(i, g, p, t, state, lr, totals)
+        return self.move(g, p, t, state, lr, totals)
+
+    def summed(
+        self, i: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None
+    ) -> Mapping[str, Tensor]:
+        """What link `i` wants summed over all parameters; `totals` are those of the links before."""
+        g, _, _ = self._through(i, g, p, t, state, lr, totals)
+        return self.links[i].summarize(g, p, t, **self.part(i, state))
+
+    def _through(
+        self, end: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None
+    ) -> tuple[Tensor, Any, State]:
+        new: State = {}
+        applied = False
+        for i, link in enumerate(self.links[:end]):
+            given: dict[str, Any] = self.part(i, state)
+            applied = applied or link.applies_lr
+            if link.applies_lr or "lr" in link.needs:
+                given["lr"] = lr if applied else 1.0
+            if link.summarizes():
+                given["totals"] = (totals or {})[i]
+            g, kept = link.update(g, p, t, **given)
+            new |= {self._key(i, key): value for key, value in kept.items()}
+        return g, 1.0 if applied else lr, new
+
+    def start(self, p: Tensor) -> State:
+        """The state of all links for the parameter `p`."""
+        return {self._key(i, key): v for i, link in enumerate(self.links) for key, v in link.init(p).items()}
+
+    def part(self, i: int, state: State) -> State:
+        """The state of link `i` alone, under the names that it gave."""
+        prefix = self._key(i, "")
+        return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+    def _key(self, i: int, key: str) -> str:
+        return key if len(self.links) == 1 else f"{i}.{key}"
+
+    @classmethod
+    def summarizes(cls) -> bool:
+        return cls.summarize is not Rule.summarize
+
+    @property
+    def judges_elsewhere(self) -> bool:
+        """Whether the parameters that count are others than those at which the gradient is taken."""
+        return any(type(link).judged is not Rule.judged for link in self.links)
+
+    def judgement(self, p: Tensor, state: State) -> Tensor:
+        """The parameters to be judged, from those at which the gradient is taken."""
+        for i, link in reversed(list(enumerate(self.links))):
+            p = link.judged(p, **self.part(i, state))
+        return p
 
     @property
     def links(self) -> tuple["Rule", ...]:
@@ -111,6 +194,9 @@ class Chain(Rule, register=False):
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise RavineError(f"a chain is made of rules, got {rule!r}; write chain(Adam(), Decay(0.1))")
+        twice = [str(rule) for rule in self.rules if rule.applies_lr]
+        if len(twice) > 1:
+            raise RavineError(f"'{twice[0]}' and '{twice[1]}' both apply the learning rate: a chain has room for one")
 
     @property
     def links(self) -> tuple[Rule, ...]:
@@ -123,17 +209,6 @@ class Chain(Rule, register=False):
 
     def __str__(self) -> str:
         return " + ".join(str(rule) for rule in self.rules)
-
-    def init(self, p: Tensor) -> State:
-        return {f"{i}.{key}": value for i, rule in enumerate(self.rules) for key, value in rule.init(p).items()}
-
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
-        new: State = {}
-        for i, rule in enumerate(self.rules):
-            mine = {key.partition(".")[2]: value for key, value in state.items() if key.partition(".")[0] == str(i)}
-            g, kept = rule.update(g, p, t, **mine)
-            new |= {f"{i}.{key}": value for key, value in kept.items()}
-        return g, new
 
 
 def chain(*rules: Rule) -> Rule:
@@ -149,51 +224,9 @@ def chain(*rules: Rule) -> Rule:
     return flat.rules[0] if len(flat.rules) == 1 else flat
 
 
-@dataclasses.dataclass(frozen=True)
-class Composition:
-    """A chain with a name of its own: `adamw` is Adam, then weight decay. Its arguments are those of its links."""
-
-    name: str
-    rule: Rule
-    doc: str
-
-    def __post_init__(self) -> None:
-        if self.name in Rule.registry:
-            raise RavineError(f"the optimizer name '{self.name}' is taken by a rule")
-        COMPOSITIONS[self.name] = self
-
-    def __call__(self, **hyperparameters: float) -> Rule:
-        numbers = self.rule.numbers()
-        for key in hyperparameters:
-            if key not in numbers:
-                raise unknown(f"argument of optimizer '{self.name}'", key, numbers)
-        return self.rule.with_numbers(hyperparameters)
-
-
-COMPOSITIONS: dict[str, Composition] = {}
-
-
-def make_rule(calls: tuple[Call, ...]) -> Rule:
-    """The rule that the links of a spec's group describe, with any `lr` taken out before."""
-    return chain(*(_make(call) for call in calls))
-
-
-def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
-    """Name, default lr (None for a link that only changes another's step), arguments and summary of every optimizer."""
-    for name, member in Rule.registry.items():
-        rule = member()
-        yield name, rule.default_lr, rule.hyperparameters(), member.summary()
-    for name, composition in COMPOSITIONS.items():
-        yield name, composition.rule.lr, composition.rule.numbers(), composition.doc
-
-
-def _make(call: Call) -> Rule:
-    if call.name not in Rule.registry | COMPOSITIONS:
-        raise unknown("optimizer", call.name, Rule.registry | COMPOSITIONS)
-    if call.name in COMPOSITIONS:
-        check_arguments(f"optimizer '{call.name}'", call, list(COMPOSITIONS[call.name].rule.numbers()))
-        return COMPOSITIONS[call.name](**dict(call.arguments))  # type: ignore[arg-type]  # checked by the rules
-    return Rule.make(call)
+def choose(condition: Any, a: Any, b: Any) -> Any:
+    """`a` where `condition` holds, else `b`; for numbers as for tensors, so that a rule reads the same compiled."""
+    return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
 
 
 def _numeric(cls: type[Rule]) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import qmc
 
-from ravine.core.rule import make_rule
+from ravine.core.composition import make_rule
 from ravine.core.space import Dimension
 from ravine.core.spec import Group, Spec, Value
 

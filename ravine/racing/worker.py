@@ -69,7 +69,7 @@ def _inspect(task: Task, specs: list[str], steps: int, device: str) -> dict[str,
     place = check_device(device)
     dry = dry_run(task, device)
     for spec in specs:
-        run = Run(task, lambda model, spec=spec: assemble(parse(spec), model, steps), 0, place)  # type: ignore[misc]
+        run = Run(task, lambda model, spec=spec: assemble(parse(spec), model, steps, "ignore"), 0, place)  # type: ignore[misc]
         run.advance(2, keep_before=False)
     started = time.perf_counter()
     run.advance(5, keep_before=False)
@@ -95,7 +95,7 @@ def _train(pipe: connection.Connection, task: Task, unit: Unit) -> None:
     if unit.kind == "swapped":
         task = swapped(task, unit.seed)
     spec = parse(unit.spec)
-    run = Run(task, lambda model: assemble(spec, model, unit.steps), unit.seed, place)
+    run = Run(task, lambda model: assemble(spec, model, unit.steps, "ignore"), unit.seed, place)
     started = time.perf_counter()
     weights, order, moment = "", [], None
     for moment in moments(run, unit.steps, unit.every, (), None):

@@ -1,6 +1,7 @@
 """Adam: steps of about unit size per coordinate, from running moments of the gradient."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, zeros_like
 
@@ -30,8 +31,8 @@ class Adam(Rule):
     def init(self, p: Tensor) -> State:
         return {"m": zeros_like(p), "v": zeros_like(p)}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
-        m = state["m"].lerp(g, 1 - self.beta1)
-        v = state["v"].lerp(g * g, 1 - self.beta2)
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
+        m = self.beta1 * state["m"] + (1 - self.beta1) * g
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         u = m / (1 - self.beta1**t) / ((v / (1 - self.beta2**t)).sqrt() + self.eps)
         return u, {"m": m, "v": v}

@@ -1,6 +1,7 @@
 """AMSGrad: Adam whose step sizes never grow again."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, maximum, zeros_like
 
@@ -30,9 +31,9 @@ class AMSGrad(Rule):
     def init(self, p: Tensor) -> State:
         return {"m": zeros_like(p), "v": zeros_like(p), "w": zeros_like(p)}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
-        m = state["m"].lerp(g, 1 - self.beta1)
-        v = state["v"].lerp(g * g, 1 - self.beta2)
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
+        m = self.beta1 * state["m"] + (1 - self.beta1) * g
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         w = maximum(state["w"], v)
         u = m / (1 - self.beta1**t) / ((w / (1 - self.beta2**t)).sqrt() + self.eps)
         return u, {"m": m, "v": v, "w": w}

@@ -1,6 +1,7 @@
 """Weight decay: a pull towards zero."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -16,13 +17,15 @@ class Decay(Rule):
 
     Behind a rule it is decoupled weight decay: chain(Adam(), Decay(0.1)) is AdamW (Loshchilov & Hutter 2019,
     arXiv:1711.05101). Before a rule it is the gradient of an L2 penalty: chain(Decay(0.1), Adam()) is
-    torch.optim.Adam(weight_decay=0.1). For plain SGD the two are the same.
+    torch.optim.Adam(weight_decay=0.1). For plain SGD the two are the same. Behind a rule that applies lr by itself the
+    pull is lr weight_decay p, so that decay means the same everywhere.
     """
 
     weight_decay: float = 0.01
 
     ranges = {"weight_decay": "[0, inf)"}
+    needs = frozenset({"lr"})
     space = {"weight_decay": Dimension(1e-4, 1, points=17)}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
-        return g + self.weight_decay * p, {}
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
+        return g + state["lr"] * self.weight_decay * p, {}

@@ -1,6 +1,7 @@
 """NAdam: Adam with Nesterov's look-ahead in its first moment."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, zeros_like
@@ -34,11 +35,11 @@ class NAdam(Rule):
         # The product of all mu so far is a number of its own, kept in float64 whatever the weights are.
         return {"m": zeros_like(p), "v": zeros_like(p), "w": p.new_ones((), dtype=torch.float64)}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         mu = self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
         ahead = self.beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * self.momentum_decay))
         w = state["w"] * mu
-        m = state["m"].lerp(g, 1 - self.beta1)
-        v = state["v"].lerp(g * g, 1 - self.beta2)
+        m = self.beta1 * state["m"] + (1 - self.beta1) * g
+        v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         look = ahead / (1 - w * ahead) * m + (1 - mu) / (1 - w) * g
         return look / ((v / (1 - self.beta2**t)).sqrt() + self.eps), {"m": m, "v": v, "w": w}

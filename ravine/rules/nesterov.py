@@ -1,6 +1,7 @@
-"""Nesterov momentum: the velocity is corrected by the newest gradient before it is used."""
+"""Nesterov momentum: the gradient is taken where the velocity is about to lead."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, zeros_like
 
@@ -12,22 +13,33 @@ from ravine.core.space import Dimension
 class Nesterov(Rule):
     """SGD with Nesterov's accelerated momentum.
 
-        m <- momentum m + g
-        u  = g + momentum m
+        form="torch":   m <- momentum m + g             p <- p - lr (g + momentum m)
+        form="book":    m <- momentum m + lr g          theta <- theta - m,   g taken at p = theta - momentum m
 
-    Nesterov 1983; Sutskever et al. 2013, in the form of torch.optim.SGD(nesterov=True): the parameters rest at the
-    look-ahead point, where the gradient is taken.
+    Nesterov 1983; Sutskever et al. 2013. The book's form is Goodfellow et al. 2016, Algorithm 8.3, with v = -m: the
+    parameters rest at the look-ahead point p, where the next gradient is taken, and `Optimizer.swapped()` shows theta.
+    torch.optim.SGD(nesterov=True) has lr outside the velocity and only p; at a constant lr the two walk the same way.
     """
 
     momentum: float = 0.9
+    form: str = "torch"
 
     ranges = {"momentum": "[0, 1)"}
+    choices = {"form": ("torch", "book")}
     default_lr = 0.01
     space = {"lr": Dimension(1e-3, 5), "momentum": Dimension(0.7, 0.995, "log1m", points=9)}
+
+    @property
+    def applies_lr(self) -> bool:
+        return self.form == "book"
 
     def init(self, p: Tensor) -> State:
         return {"m": zeros_like(p)}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
-        m = self.momentum * state["m"] + g
-        return g + self.momentum * m, {"m": m}
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
+        share = state["lr"] if self.applies_lr else 1.0
+        m = self.momentum * state["m"] + share * g
+        return share * g + self.momentum * m, {"m": m}
+
+    def judged(self, p: Tensor, **state: Tensor) -> Tensor:
+        return p + self.momentum * state["m"] if self.applies_lr else p

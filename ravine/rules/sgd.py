@@ -1,6 +1,7 @@
 """Stochastic gradient descent: against the gradient."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -22,5 +23,5 @@ class SGD(Rule):
     default_lr = 0.1
     space = {"lr": Dimension(1e-3, 10)}
 
-    def update(self, g: Tensor, p: Tensor, t: int, **state: Tensor) -> tuple[Tensor, State]:
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         return g, {}
