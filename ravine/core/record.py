@@ -94,10 +94,12 @@ class Writer:
         """The closing row, on disk when this returns."""
         text = json.dumps(plain({"line": "end", "status": status, **more}), allow_nan=False)
         self._checksum.update(text.encode())
-        self._file.write(text[:-1] + _seal(self._checksum.hexdigest()) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            self._file.write(text[:-1] + _seal(self._checksum.hexdigest()) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the file. What could not be written was reported when it was tried."""

@@ -108,7 +108,11 @@ class Crew:
 
     def _launch(self, unit: Unit, attempt: int, open_record: Open) -> Trial:
         writer = open_record(unit)
-        process, pipe = self._start(worker.run, unit)
+        try:
+            process, pipe = self._start(worker.run, unit)
+        except BaseException:
+            writer.close()
+            raise
         return Trial(unit, attempt, process, pipe, writer)
 
     def _start(self, target: Target, *arguments: Any) -> tuple[BaseProcess, connection.Connection]:
