@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +155,18 @@ class Run:
             raise RavineError(f"{type(optimizer).__name__}.step(closure) never called the closure: it took no gradient")
         return first
 
+    def judged(self, data: Any) -> float:
+        """The metric on `data`, at the parameters that count where the optimizer takes gradients at others."""
+        optimizer = self.optimizer
+        with optimizer.swapped() if isinstance(optimizer, Optimizer) else nullcontext():
+            return self.task.judge(self.model, data)
+
     def judge(self, loss: float | None, probes: tuple[Probe, ...]) -> Moment:
         """The moment at the present point, with the metric judged and the probes read."""
         finite = loss is None or math.isfinite(loss)
-        with self.judging.again(), swapped(self.optimizer):
+        with self.judging.again():
             started = time.perf_counter()
-            metric = self.task.judge(self.model, self.valid) if finite else math.nan
+            metric = self.judged(self.valid) if finite else math.nan
             spent = time.perf_counter() - started
             self.seconds += spent
             self.evaluation_seconds += spent
@@ -196,11 +202,6 @@ class Run:
 
 
 _COUNTS = ("step", "work", "examples", "seconds", "evaluation_seconds", "cost")
-
-
-def swapped(optimizer: torch.optim.Optimizer) -> AbstractContextManager[None]:
-    """Inside, the model has the parameters to be judged, where its optimizer takes gradients at others."""
-    return optimizer.swapped() if isinstance(optimizer, Optimizer) else nullcontext()
 
 
 def moments(run: Run, steps: int, every: int, probes: tuple[Probe, ...], folder: Folder | None) -> Iterator[Moment]:

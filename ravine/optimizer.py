@@ -30,7 +30,7 @@ class Optimizer(torch.optim.Optimizer):
     rule: a rule or a chain of rules.
     lr: the learning rate; None takes the rule's default.
     schedule: a factor on lr by the number of steps done, such as `warmup(100) * cosine(5000)`. torch's LR schedulers
-        work too: they change `group["lr"]`.
+        work too: they change `group["lr"]` (those that cycle momentum need `cycle_momentum=False`).
     maximize: climb instead of descend.
     nonfinite: what to do where a gradient, or a parameter that moves for the first time, is NaN or infinite: "raise"
         an error that names it, "skip" the step (`skipped` counts them), or "ignore" it and step. Either of the first
@@ -94,30 +94,30 @@ class Optimizer(torch.optim.Optimizer):
             return loss
         totals = self._totals(moves)
         for group, rule, lr in moves:
+            mine = _mine(rule, totals)
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, p.grad, rule, lr, group["maximize"], totals)
+                    self._move(p, rule, lr, group["maximize"], mine)
             group["steps"] += 1
         return loss
 
-    def _move(
-        self, p: Tensor, grad: Tensor, rule: Rule, lr: float, maximize: bool, totals: dict[tuple[int, str], Summed]
-    ) -> None:
-        own, seen, g = _real(p), _seen(p), _seen(grad.to_dense())
-        state = self._state(p, seen, rule)
-        kept = {key: value for key, value in state.items() if key != "step"}
-        mine = _mine(rule, totals)
-        u, scale, new = rule.move(-g if maximize else g, seen, state["step"] + 1, kept, lr, mine)
-        state.update(new, step=state["step"] + 1)
+    def _move(self, p: Tensor, rule: Rule, lr: float, maximize: bool, totals: dict[int, Summed]) -> None:
+        own = _real(p)
+        g, seen, t, kept = self._given(p, rule, maximize)
+        u, scale, new = rule.move(g, seen, t, kept, lr, totals)
+        self.state[p].update(new, step=t)
         seen.sub_(u, alpha=scale)
         if seen.dtype != own.dtype:
             own.copy_(seen)
 
-    def _state(self, p: Tensor, seen: Tensor, rule: Rule) -> dict[str, Any]:
-        state: dict[str, Any] = self.state[p]
+    def _given(self, p: Tensor, rule: Rule, maximize: bool) -> tuple[Tensor, Tensor, int, dict[str, Tensor]]:
+        """What a rule is given of a parameter for its next step: gradient, value, the step's number, and its state."""
+        assert p.grad is not None
+        seen, g = _seen(p), _seen(p.grad.to_dense())
+        state = self.state[p]
         if not state:
             state.update(step=0, **rule.start(seen))
-        return state
+        return -g if maximize else g, seen, state["step"] + 1, _kept(state)
 
     def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]]) -> dict[tuple[int, str], Summed]:
         """What links want summed over all parameters, link by link, since a later one sees what earlier ones made."""
@@ -129,12 +129,9 @@ class Optimizer(torch.optim.Optimizer):
             for group, rule, lr in moves:
                 if i >= len(rule.links) or rule.links[i].name != name:
                     continue
+                mine = _mine(rule, totals)
                 for p in (p for p in group["params"] if p.grad is not None):
-                    seen, g = _seen(p), _seen(p.grad.to_dense())
-                    state = self._state(p, seen, rule)
-                    kept = {key: value for key, value in state.items() if key != "step"}
-                    g, mine = -g if group["maximize"] else g, _mine(rule, totals)
-                    for key, value in rule.summed(i, g, seen, state["step"] + 1, kept, lr, mine).items():
+                    for key, value in rule.summed(i, *self._given(p, rule, group["maximize"]), lr, mine).items():
                         summed[key] = summed[key] + value.to(summed[key].device) if key in summed else value
             totals[place] = summed
         return totals
@@ -146,15 +143,14 @@ class Optimizer(torch.optim.Optimizer):
         They differ for a rule such as Nesterov(form="book"); for the others nothing happens.
         """
         resting: list[tuple[Tensor, Tensor]] = []
-        with torch.no_grad():
-            for group in self.param_groups:
-                rule = _rule(group)
-                for p in group["params"] if rule.judges_elsewhere else ():
-                    if state := self.state.get(p):
-                        resting.append((p, p.detach().clone()))
-                        kept = {key: value for key, value in state.items() if key != "step"}
-                        _real(p).copy_(rule.judgement(_seen(p), kept))
         try:
+            with torch.no_grad():
+                for group in self.param_groups:
+                    rule = _rule(group)
+                    for p in group["params"] if rule.judges_elsewhere else ():
+                        if state := self.state.get(p):
+                            resting.append((p, p.detach().clone()))
+                            _real(p).copy_(rule.judgement(_seen(p), _kept(state)))
             yield
         finally:
             with torch.no_grad():
@@ -183,6 +179,11 @@ class Optimizer(torch.optim.Optimizer):
         for p, kept, _group in _pairs(self.param_groups, fitted):
             tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
             self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
+
+
+def _kept(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A parameter's state as its rule knows it: without the count of steps, which is the engine's."""
+    return {key: value for key, value in state.items() if key != "step"}
 
 
 def _mine(rule: Rule, totals: Mapping[tuple[int, str], Summed]) -> dict[int, Summed]:

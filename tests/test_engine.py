@@ -15,6 +15,7 @@ from ravine.assembly import parts
 from ravine.core.errors import RavineError
 from ravine.core.finite import NonFinite
 from ravine.core.rule import Rule
+from ravine.probes import UpdateRatio
 from ravine.rules import Adam, ClipNorm, Decay, DeltaBarDelta, Momentum, Nesterov, RMSProp, Rprop, chain
 
 F64 = torch.float64
@@ -242,3 +243,21 @@ def test_train_judges_at_the_parameters_that_count() -> None:
     )
     assert book[0] == torchs[0]
     assert all(a != b for a, b in zip(book[1:], torchs[1:], strict=True))
+
+
+def test_a_probe_looks_where_the_gradient_was_taken() -> None:
+    """Until lr changes both forms rest at the same points, so that a probe finds the same in both."""
+    task = ravine.task("quadratic")
+    book, torchs = (
+        [m.probes for m in ravine.train(task, Nesterov(0.9, form), lr=1e-3, steps=40, every=10, probes=[UpdateRatio()])]
+        for form in ("book", "torch")
+    )
+    assert [list(found) for found in book] == [list(found) for found in torchs]
+    for a, b in zip(book, torchs, strict=True):
+        assert list(a.values()) == pytest.approx(list(b.values()), rel=1e-3)
+
+
+def test_only_a_rule_that_judges_elsewhere_is_swapped() -> None:
+    assert [rule.judges_elsewhere for rule in (Nesterov(), Adam(), Nesterov(form="book"))] == [False, False, True]
+    assert chain(RMSProp(), Nesterov(form="book")).judges_elsewhere
+    assert not chain(RMSProp(), Nesterov()).judges_elsewhere

@@ -193,5 +193,5 @@ def test_what_is_wrong_is_said(make: Callable[[], object], message: str) -> None
 
 def test_an_argument_that_torch_does_not_have_is_refused() -> None:
     for name in PUBLIC:
-        with pytest.raises(RavineError, match=f"unknown argument of {name} 'beta': .*weight_decay|step_sizes"):
+        with pytest.raises(RavineError, match=f"unknown argument of {name} 'beta': "):
             getattr(optim, name)([P], beta=0.9)

@@ -52,10 +52,8 @@ def test_every_rule_keeps_the_contract(name: str, check: Callable[[Rule], None])
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in reference.WHOLE])
 def test_every_rule_equals_the_paper(name: str, size: int) -> None:
-    if name in reference.WHOLE:
-        return  # they see more than one number: the next test is theirs
     assert name in reference.RULES, f"write '{name}' in tests/reference.py, from the paper and not from the code"
     steps = 50 if size <= 63 else 3
     for rule in (EVERY[name], elsewhere(EVERY[name])):
@@ -80,6 +78,7 @@ def double(numbers: list[Any]) -> Tensor:
 @pytest.mark.parametrize("name", reference.WHOLE)
 def test_every_rule_on_whole_tensors_equals_the_paper(name: str) -> None:
     for rule in (EVERY[name], elsewhere(EVERY[name])):
+        torch.manual_seed(0)
         rows, columns, lr = 5, 7, 0.05
         ps = [torch.randn(rows, columns, dtype=torch.float64), torch.randn(columns, dtype=torch.float64)]
         gs = [[10 ** (scale - 2) * torch.randn_like(p) for p in ps] for scale in range(5)]

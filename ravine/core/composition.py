@@ -63,10 +63,8 @@ def make_rule(calls: tuple[Call, ...]) -> Rule:
 def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
     """Name, default lr (None for a link that only changes another's step), arguments and summary of every optimizer."""
     for name, member in Rule.registry.items():
-        rule = member()
-        if name in COMPOSITIONS:  # listed below, with the arguments that it adds
-            continue
-        yield name, rule.default_lr, rule.hyperparameters(), member.summary()
+        if name not in COMPOSITIONS:  # those that extend a rule are listed below, with the arguments that they add
+            yield name, member.default_lr, member().hyperparameters(), member.summary()
     for name, composition in COMPOSITIONS.items():
         yield name, composition.rule.lr, composition.arguments(), composition.doc
 

@@ -18,16 +18,20 @@ def nonfinite_in(groups: Iterable[Mapping[str, Any]], moved: Mapping[Tensor, Any
     A parameter that was finite when it first moved is made infinite by a step only, and its next gradient tells.
     """
     for number, group in enumerate(groups):
-        names = group.get("param_names") or [f"{i} of group {number}" for i in range(len(group["params"]))]
-        for name, p in zip(names, group["params"], strict=True):
+        for i, p in enumerate(group["params"]):
             if p.grad is None:
                 continue
             step = moved[p]["step"] + 1 if moved.get(p) else 1
             if not _finite(p.grad):
-                return f"the gradient of parameter {name!r} is not finite at its step {step} ({_count(p.grad)})"
+                return f"the gradient of {_name(group, number, i)} is not finite at its step {step} ({_count(p.grad)})"
             if step == 1 and not _finite(p.detach()):
-                return f"parameter {name!r} is not finite before its first step ({_count(p.detach())})"
+                return f"{_name(group, number, i)} is not finite before its first step ({_count(p.detach())})"
     return None
+
+
+def _name(group: Mapping[str, Any], number: int, i: int) -> str:
+    names = group.get("param_names")
+    return f"parameter '{names[i]}'" if names else f"parameter '{i} of group {number}'"
 
 
 def _finite(x: Tensor) -> bool:

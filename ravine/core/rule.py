@@ -35,7 +35,8 @@ class Rule(Declared):
     needs = {"lr"}: `update` is handed `lr` as far as it is part of `g` already: the learning rate behind a link that
         applies it, 1 before.
     summarize(g, p, t, **state): 0-d tensors that the engine sums over all parameters and hands to `update` as `totals`.
-    judged(p, **state): where the gradient is taken elsewhere than at the parameters that count, those that count.
+    judges_elsewhere: the gradient is taken elsewhere than at the parameters that count, which `judged(p, **state)`
+        gives.
     """
 
     kind: ClassVar[str] = "optimizer"
@@ -47,6 +48,10 @@ class Rule(Declared):
 
     @property
     def applies_lr(self) -> bool:
+        return False
+
+    @property
+    def judges_elsewhere(self) -> bool:
         return False
 
     def init(self, p: Tensor) -> State:
@@ -112,11 +117,6 @@ class Rule(Declared):
     @classmethod
     def summarizes(cls) -> bool:
         return cls.summarize is not Rule.summarize
-
-    @property
-    def judges_elsewhere(self) -> bool:
-        """Whether the parameters that count are others than those at which the gradient is taken."""
-        return any(type(link).judged is not Rule.judged for link in self.links)
 
     def judgement(self, p: Tensor, state: State) -> Tensor:
         """The parameters to be judged, from those at which the gradient is taken."""
@@ -206,6 +206,10 @@ class Chain(Rule, register=False):
     def scope(self) -> str:  # type: ignore[override]  # a class's own fact, but a chain has it from its links
         """That of the widest link."""
         return max((rule.scope for rule in self.rules), key=SCOPES.index)
+
+    @property
+    def judges_elsewhere(self) -> bool:
+        return any(rule.judges_elsewhere for rule in self.rules)
 
     def __str__(self) -> str:
         return " + ".join(str(rule) for rule in self.rules)

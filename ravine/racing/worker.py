@@ -107,7 +107,7 @@ def _train(pipe: connection.Connection, task: Task, unit: Unit) -> None:
     test = None
     if unit.kind == "run" and task.test is not None and not moment.diverged:
         with run.judging.again():
-            test = task.judge(run.model, to(task.test, place))
+            test = run.judged(to(task.test, place))
     observed = {
         "seconds": time.perf_counter() - started,
         "evaluation_seconds": moment.evaluation_seconds,

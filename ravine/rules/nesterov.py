@@ -33,13 +33,17 @@ class Nesterov(Rule):
     def applies_lr(self) -> bool:
         return self.form == "book"
 
+    @property
+    def judges_elsewhere(self) -> bool:
+        return self.form == "book"
+
     def init(self, p: Tensor) -> State:
         return {"m": zeros_like(p)}
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
-        share = state["lr"] if self.applies_lr else 1.0
-        m = self.momentum * state["m"] + share * g
-        return share * g + self.momentum * m, {"m": m}
+        g = state["lr"] * g if self.applies_lr else g
+        m = self.momentum * state["m"] + g
+        return g + self.momentum * m, {"m": m}
 
     def judged(self, p: Tensor, **state: Tensor) -> Tensor:
-        return p + self.momentum * state["m"] if self.applies_lr else p
+        return p + self.momentum * state["m"] if self.judges_elsewhere else p
