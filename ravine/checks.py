@@ -60,13 +60,11 @@ def check_probe(probe: Probe) -> None:
 
 def check_task(task: Task) -> DryRun:
     """Raise RavineError or AssertionError unless one dry batch goes through, and again with the same numbers."""
-    found, owner = dry_run(task), f"task '{task.name}'"
+    found, owner = dry_run(task, test=True), f"task '{task.name}'"
     same = found == dry_run(task)
     _hold(same, owner, "computes other numbers from the same seed: draw only from the generator it is given")
     with GlobalStream(0):
         model = task.model().eval()
-        if task.test is not None:
-            task.judge(model, task.test)
         if task.forward is not None and task.criterion is not None:
             batch = next(batches(task.train, task.batch_size, generator(0, "check")))
             whole, parted = task.loss(model, batch), task.criterion(task.forward(model, batch), batch)

@@ -1,25 +1,22 @@
 """The one torch.optim.Optimizer: it owns groups, state, checkpoints and the loop; rules own the maths."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 import ravine.rules  # noqa: F401  # makes the built-in names known, so that checkpoints can be read back
-from ravine.core.composition import make_rule
-from ravine.core.declared import Declared, check_value
 from ravine.core.errors import RavineError, unknown
-from ravine.core.finite import NonFinite, nonfinite_in
 from ravine.core.rule import Rule
-from ravine.core.spec import parse_links, parse_schedules
-from ravine.schedules import Schedule, constant, make_schedule
+from ravine.engine.checkpoint import check_state, matched, pairs
+from ravine.engine.finite import NonFinite, nonfinite_in
+from ravine.engine.group import CYCLED, Group, lr_of, make_group, rule_of
+from ravine.schedules import Schedule, constant
 
 NONFINITE = ("raise", "skip", "ignore")
 Summed = dict[str, Tensor]
-_OWN = ("params", "lr", "rule", "schedule", "steps", "maximize")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -30,7 +27,7 @@ class Optimizer(torch.optim.Optimizer):
     rule: a rule or a chain of rules.
     lr: the learning rate; None takes the rule's default.
     schedule: a factor on lr by the number of steps done, such as `warmup(100) * cosine(5000)`. torch's LR schedulers
-        work too: they change `group["lr"]` (those that cycle momentum need `cycle_momentum=False`).
+        work too: they change `group["lr"]`, and `momentum` or `betas` where they cycle them.
     maximize: climb instead of descend.
     nonfinite: what to do where a gradient, or a parameter that moves for the first time, is NaN or infinite: "raise"
         an error that names it, "skip" the step (`skipped` counts them), or "ignore" it and step. Either of the first
@@ -67,9 +64,15 @@ class Optimizer(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"nonfinite": self.nonfinite, "skipped": self.skipped}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.param_groups = [Group(group) for group in self.param_groups]
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        group = {key: self.defaults[key] for key in ("rule", "lr", "schedule", "maximize")} | param_group
-        super().add_param_group(_group(group, self.defaults["rule"]))
+        given = {key: self.defaults[key] for key in ("rule", "lr", "schedule", "maximize")} | param_group
+        group = make_group(given)
+        super().add_param_group(group)
+        self.defaults.update({key: group[key] for key in CYCLED if key in group and key not in self.defaults})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -83,7 +86,7 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moves = [(group, _rule(group), _lr(group)) for group in self.param_groups]
+        moves = [(group, rule_of(group), lr_of(group)) for group in self.param_groups]
         for group, rule, _ in moves:
             if not rule.sparse and any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
                 raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
@@ -146,7 +149,7 @@ class Optimizer(torch.optim.Optimizer):
         try:
             with torch.no_grad():
                 for group in self.param_groups:
-                    rule = _rule(group)
+                    rule = rule_of(group)
                     for p in group["params"] if rule.judges_elsewhere else ():
                         if state := self.state.get(p):
                             resting.append((p, p.detach().clone()))
@@ -165,9 +168,9 @@ class Optimizer(torch.optim.Optimizer):
         fitted: dict[str, Any] = {}
 
         def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            fitted.update(given, param_groups=_matched(self.param_groups, given["param_groups"]))
-            for p, kept, group in _pairs(self.param_groups, fitted):
-                _check_state(kept, _rule(group).start(_seen(p)))
+            fitted.update(given, param_groups=matched(self.param_groups, given["param_groups"]))
+            for p, kept, group in pairs(self.param_groups, fitted):
+                check_state(kept, rule_of(group).start(_seen(p)))
             return fitted
 
         last = self.register_load_state_dict_pre_hook(fit)  # after the user's own
@@ -176,7 +179,7 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             last.remove()
         # torch casts every floating state to the dtype of its parameter; a state's own dtype is part of the rule.
-        for p, kept, _group in _pairs(self.param_groups, fitted):
+        for p, kept, _ in pairs(self.param_groups, fitted):
             tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
             self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
 
@@ -200,99 +203,3 @@ def _seen(p: Tensor) -> Tensor:
     """What a rule sees of `p`: real numbers of 32 bits at least, so that rounding happens once, at the end."""
     real = _real(p)
     return real.float() if real.dtype.itemsize < 4 else real
-
-
-Groups = list[dict[str, Any]]
-
-
-def _matched(mine: Groups, saved: Groups) -> Groups:
-    """The saved groups with their parameters in the order of `mine`; raises where they are not of the same rules."""
-    if len(mine) != len(saved):
-        raise RavineError(f"the checkpoint has {len(saved)} param groups, but this optimizer has {len(mine)}")
-    return [_matched_group(*pair) for pair in zip(mine, saved, strict=True)]
-
-
-def _matched_group(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    theirs = saved.get("rule", "another library's optimizer")
-    if theirs != mine["rule"]:
-        raise RavineError(f"the checkpoint is of '{theirs}', but this optimizer is '{mine['rule']}'")
-    here, there = mine.get("param_names"), saved.get("param_names")
-    if here and there and here != there:
-        if missing := sorted(set(here) ^ set(there)):
-            raise RavineError(f"the checkpoint has other parameters than this optimizer: '{missing[0]}' is in one only")
-        ids = dict(zip(there, saved["params"], strict=True))
-        return saved | {"params": [ids[name] for name in here], "param_names": here}
-    if len(mine["params"]) != len(saved["params"]):
-        count, wanted = len(saved["params"]), len(mine["params"])
-        raise RavineError(f"a group of the checkpoint has {count} parameters, but this optimizer's has {wanted}")
-    return saved
-
-
-def _pairs(groups: Groups, state_dict: dict[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any], dict[str, Any]]]:
-    """Each parameter that has a saved state, with that state and its group."""
-    for group, saved in zip(groups, state_dict["param_groups"], strict=True):
-        for p, i in zip(group["params"], saved["params"], strict=True):
-            if i in state_dict["state"]:
-                yield p, state_dict["state"][i], group
-
-
-def _check_state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> None:
-    if kept.keys() != {"step", *fresh}:
-        names = ", ".join(("step", *fresh))
-        raise RavineError(f"the checkpoint keeps {', '.join(kept)} for a parameter, but this optimizer keeps {names}")
-    for key, value in fresh.items():
-        if kept[key].shape != value.shape:
-            found, wanted = tuple(kept[key].shape), tuple(value.shape)
-            raise RavineError(f"the checkpoint's '{key}' has shape {found}, but this optimizer's has {wanted}")
-
-
-def _group(given: dict[str, Any], default: Rule) -> dict[str, Any]:
-    """A param group as it is kept: the rule's choices as text, its numbers under their own names.
-
-    Text, because an object in `param_groups` would not load with `torch.load(weights_only=True)`; numbers apart,
-    because schedulers change them.
-    """
-    rule = given["rule"]
-    if isinstance(rule, str):
-        rule = make_rule(parse_links(rule))
-    if not isinstance(rule, Rule):
-        raise RavineError(f"a group's rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
-    numbers = rule.numbers()
-    for key in given:
-        if key not in (*_OWN, *numbers, "param_names", "initial_lr", "name"):
-            raise unknown(f"hyperparameter of '{rule}'", key, ("lr", *numbers))
-    rule = rule.with_numbers({key: given[key] for key in numbers if key in given})
-    lr = given["lr"] if given["lr"] is not None else rule.lr
-    check_value("lr", lr, float, "[0, inf)")
-    schedule = given["schedule"]
-    if not isinstance(schedule, Schedule):
-        raise RavineError(f"schedule must be a schedule such as ravine.schedules.cosine(1000), got {schedule!r}")
-    schedule(0)  # one that does not know its horizon says so now
-    own = {"rule": rule.structure(), "lr": lr, "schedule": str(schedule), "steps": 0, "maximize": given["maximize"]}
-    return given | own | rule.numbers()
-
-
-def _rule(group: dict[str, Any]) -> Rule:
-    names = _number_names(group["rule"], Declared.revision)
-    return _bound(group["rule"], tuple((name, group[name]) for name in names), Declared.revision)
-
-
-def _lr(group: dict[str, Any]) -> float:
-    lr = float(group["lr"])
-    check_value("lr", lr, float, "[0, inf)")
-    return lr * _schedule(group["schedule"], Declared.revision)(group["steps"])
-
-
-@lru_cache(maxsize=256)
-def _number_names(structure: str, revision: int) -> tuple[str, ...]:
-    return tuple(make_rule(parse_links(structure)).numbers())
-
-
-@lru_cache(maxsize=1024)
-def _bound(structure: str, numbers: Iterable[tuple[str, float]], revision: int) -> Rule:
-    return make_rule(parse_links(structure)).with_numbers(dict(numbers))
-
-
-@lru_cache(maxsize=256)
-def _schedule(text: str, revision: int) -> Schedule:
-    return make_schedule(parse_schedules(text))

@@ -20,6 +20,7 @@ class Schedule(Declared):
     """
 
     kind: ClassVar[str] = "schedule"
+    entry_group: ClassVar[str] = "ravine.schedules"
 
     def __call__(self, k: int) -> float:
         raise NotImplementedError

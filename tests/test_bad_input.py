@@ -88,7 +88,9 @@ def refused(command, tmp_path):
 
 SPECS = {
     "adamm": "unknown optimizer 'adamm': did you mean 'adam'? Allowed: adadelta, adagrad, adam,",
-    "adam(bta1=0.9)": "unknown argument of optimizer 'adam' 'bta1': did you mean 'beta1'? Allowed: beta1, beta2, eps",
+    "adam(bta1=0.9)": "unknown argument of optimizer 'adam' 'bta1': did you mean 'beta1'? Allowed: beta1, beta2, eps,",
+    "sgd(lrr=0.1)": "unknown argument of optimizer 'sgd' 'lrr': did you mean 'lr'? Allowed: lr",
+    "adamw(lrr=0.1)": "unknown argument of optimizer 'adamw' 'lrr': did you mean 'lr'?",
     "adamw(weight_decai=1)": "'weight_decai': did you mean 'weight_decay'?",
     "sgd @ cosin()": "unknown schedule 'cosin': did you mean 'cosine'? Allowed: constant, cosine, exponential,",
     "sgd @ cosine(finl=0)": "unknown argument of schedule 'cosine' 'finl': did you mean 'final'?",

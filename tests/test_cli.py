@@ -158,6 +158,23 @@ def test_data_where_and_list(command, monkeypatch, tmp_path):
     assert "fashion_mnist" in command("data", "list").out
 
 
+def test_fetching_looks_at_all_names_first_and_tells_failure_from_a_mistake(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAVINE_DATA", str(tmp_path / "cache"))
+    asked = []
+
+    def unreachable(name, *_):
+        asked.append(name)
+        raise ravine.RavineError("no network")
+
+    monkeypatch.setattr(data, "fetch", unreachable)
+    status, _, err = command("data", "fetch", "mnist", "minst")
+    assert (status, asked) == (2, [])
+    assert "did you mean 'mnist'" in err
+    status, _, err = command("data", "fetch", "mnist")
+    assert (status, asked) == (1, ["mnist"])
+    assert "no network" in err
+
+
 # train
 
 
@@ -321,6 +338,47 @@ def test_the_same_command_finishes_the_race_and_does_nothing_twice(finished):
 def test_a_race_prints_only_json_which_is_the_verdict(finished):
     folder, (_, out, _), _ = finished
     assert strict(out) == strict((folder / "runs/small/verdict.json").read_text())
+
+
+CHATTY = """
+import ravine, torch
+print("read")
+def task():
+    print("made")
+    def model():
+        print("model")
+        return torch.nn.Linear(3, 2)
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    data = (x, (x[:, 0] > 0).long())
+    return ravine.supervised(name="chatty", model=model, criterion=torch.nn.CrossEntropyLoss(), train=data, valid=data,
+                             test=data, batch_size=8)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--steps", "3"], ["race", "--optimizers", "sgd(lr=0.1)", "--seeds", "2", "--steps", "6", "--goal=0.5"]],
+)
+def test_what_a_task_prints_does_not_get_into_the_json(tmp_path, arguments):
+    (tmp_path / "mine.py").write_text(CHATTY)
+    called = [*RAVINE, arguments[0], "mine.py:task", *arguments[1:], "--json"]
+    done = subprocess.run(called, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert strict(done.stdout)["task"] == "chatty"
+    assert {"read", "made", "model"} <= set(done.stderr.split())
+
+
+def test_the_winner_of_a_task_made_in_python_has_no_command_line(tmp_path, command):
+    x = torch.randn(40, 3)
+    points = (x, (x[:, 0] > 0).long())
+    task = ravine.supervised(
+        name="mine", model=lambda: torch.nn.Linear(3, 2), criterion=torch.nn.CrossEntropyLoss(), train=points,
+        valid=points, batch_size=8, goal=0.5,
+    )  # fmt: skip
+    ravine.race(task, ["sgd(lr=0.1)"], seeds=1, steps=5, workers=1, out=tmp_path / "mine")
+    said = command("report", tmp_path / "mine", "--best").out
+    assert 'ravine.assemble("sgd(lr=0.1)", model, horizon=STEPS)' in said
+    assert "command line" not in said
 
 
 def test_a_races_folder_holds_what_was_promised(finished):

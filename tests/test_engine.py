@@ -13,8 +13,8 @@ import ravine
 from ravine import optim
 from ravine.assembly import parts
 from ravine.core.errors import RavineError
-from ravine.core.finite import NonFinite
 from ravine.core.rule import Rule
+from ravine.engine.finite import NonFinite
 from ravine.probes import UpdateRatio
 from ravine.rules import Adam, ClipNorm, Decay, DeltaBarDelta, Momentum, Nesterov, RMSProp, Rprop, chain
 

@@ -277,11 +277,14 @@ def test_seven_of_nine_is_below_80_percent():
     assert word({"a": censored(a, 2), "b": b})["bound"] == "lower"
 
 
-def test_censored_pairs_never_tie_however_alike():
+def test_censored_pairs_tie_only_where_all_runs_are_the_same_and_one_arrived():
     a = np.linspace(100, 101, 10)
-    for cut in (3, 5, 9, 10):
-        found = word({"a": censored(a, cut), "b": censored(a, cut)})
-        assert (found["verdict"], found["p"], found["bound"]) == ("not enough runs", 1.0, "both")
+    for cut in (3, 5, 9):
+        same = word({"a": censored(a, cut), "b": censored(a, cut)})
+        assert (same["verdict"], same["p"], same["bound"]) == ("tie", 1.0, "both")
+        alike = word({"a": censored(a, cut), "b": censored(a * (1 + 1e-12 * (-1) ** np.arange(10)), cut)})
+        assert (alike["verdict"], alike["bound"]) == ("not enough runs", "both")
+    assert word({"a": a[:1], "b": a[:1]})["verdict"] == "tie"
 
 
 def test_where_nobody_arrives_nothing_is_said():
@@ -561,7 +564,8 @@ def test_the_winners_curse_is_shown():
 
 
 def test_an_optimizer_all_of_whose_runs_failed_is_listed_with_nothing_reached():
-    runs = {"sgd": [outcome("sgd", 20, seed=s, status=st) for s, st in enumerate(("diverged", "failed", "failed"))]}
+    ends = ("diverged", "failed", "failed")
+    runs = {"sgd": [outcome("sgd", None, seed=s, status=status) for s, status in enumerate(ends)]}
     tuning = {"sgd": Tuning([tried(outcome("sgd", 20, status="failed"))], [])}
     task = {"name": "mine", "metric": "accuracy", "better": "higher", "batch_size": 8}
     found = assemble_verdict(task, 100, {"given": 0.6}, tuning, runs)
@@ -623,6 +627,7 @@ def test_the_same_seed_gate_sees_one_differing_number_and_overlooks_times():
     assert other["passed"] is False
     assert "1 of 2 rows differ" in other["detail"]
     assert gates.same_numbers(one, run("sgd", metric=(0.1,)))["passed"] is False
+    assert gates.same_numbers(run("sgd", metric=()), run("sgd", metric=()))["passed"] is None
 
 
 def test_the_same_start_gate_compares_weights_and_orders_seed_by_seed():

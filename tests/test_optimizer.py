@@ -619,13 +619,14 @@ def plateau(optimizer: torch.optim.Optimizer) -> lr_scheduler.ReduceLROnPlateau:
         lambda o: lr_scheduler.StepLR(o, 4, 0.5),
         lambda o: lr_scheduler.LambdaLR(o, lambda k: 1 / (1 + k)),
         lambda o: lr_scheduler.CosineAnnealingLR(o, 20, 1e-4),
-        lambda o: lr_scheduler.OneCycleLR(o, 0.3, 30, cycle_momentum=False),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.3, 31),
+        lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.3, 7),
         lambda o: lr_scheduler.SequentialLR(
             o, [lr_scheduler.LinearLR(o, 0.1, 1, 5), lr_scheduler.ExponentialLR(o, 0.9)], [5]
         ),
         plateau,
     ],
-    ids=["step", "lambda", "cosine", "one cycle", "sequential", "plateau"],
+    ids=["step", "lambda", "cosine", "one cycle", "cyclic", "sequential", "plateau"],
 )
 def test_torchs_lr_schedulers_work(scheduler: Callable[[torch.optim.Optimizer], Any]) -> None:
     def history(make: Make) -> tuple[list[float], Tensor]:
@@ -646,6 +647,51 @@ def test_torchs_lr_schedulers_work(scheduler: Callable[[torch.optim.Optimizer], 
     assert ours[0] == theirs[0]
     assert len(set(ours[0])) > 3
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "scheduler", [lambda o: lr_scheduler.OneCycleLR(o, 0.3, 31), lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.3, 7)]
+)
+@pytest.mark.parametrize("make", [lambda p: ravine.Optimizer(p, Adam()), lambda p: ravine.optim.Adam(p)])
+def test_torchs_schedulers_cycle_betas_and_a_reloaded_optimizer_goes_on(make: Make, scheduler: Any) -> None:
+    ours, theirs = mlp(), mlp()
+    optimizer, reference = make(ours.parameters()), torch.optim.Adam(theirs.parameters())
+    changes = [scheduler(optimizer), scheduler(reference)]
+    for k in range(24):
+        for model, one, change in zip((ours, theirs), (optimizer, reference), changes, strict=True):
+            run(model, one, range(k, k + 1))
+            change.step()
+        assert optimizer.param_groups[0]["betas"] == reference.param_groups[0]["betas"]
+        if k == 10:
+            state = optimizer.state_dict()
+            assert "betas" not in state["param_groups"][0]
+            optimizer.load_state_dict(copy.deepcopy(state))
+    assert optimizer.param_groups[0]["beta1"] != 0.9
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-12, atol=1e-12)
+
+
+def test_a_group_that_is_added_later_gets_no_momentum_that_its_rule_does_not_have() -> None:
+    p, q, r = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+    optimizer = ravine.Optimizer([p], Momentum(0.8), 0.1)
+    optimizer.add_param_group({"params": [q], "rule": Adam()})
+    optimizer.add_param_group({"params": [r], "rule": SGD()})
+    assert [("momentum" in group, "betas" in group) for group in optimizer.param_groups] == [
+        (True, False), (False, True), (False, False),
+    ]  # fmt: skip
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def test_lr_may_be_a_tensor_as_for_torch() -> None:
+    p = nn.Parameter(torch.zeros(2))
+    optimizer = ravine.Optimizer([p], SGD(), torch.tensor(0.25))
+    change = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    p.grad = torch.ones(2)
+    optimizer.step()
+    change.step()
+    optimizer.step()
+    assert p.tolist() == [-0.375, -0.375]
+    with pytest.raises(RavineError, match=r"lr must be in \[0, inf\), got -1.0"):
+        ravine.Optimizer([p], SGD(), torch.tensor(-1.0))
 
 
 def test_a_scheduler_of_torch_and_a_schedule_multiply() -> None:

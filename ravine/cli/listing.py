@@ -54,13 +54,13 @@ def _optimizers() -> list[dict[str, Any]]:
 def _schedules() -> list[dict[str, Any]]:
     from ravine.schedules import Schedule
 
-    return [_declared(member) for member in Schedule.registry.values()]
+    return [_declared(member) for member in Schedule.family().values()]
 
 
 def _probes() -> list[dict[str, Any]]:
     from ravine import probes
 
-    return [_declared(member) for member in probes.Probe.registry.values()]
+    return [_declared(member) for member in probes.Probe.family().values()]
 
 
 def _declared(member: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What commands share on the screen: results on standard output, everything else on standard error."""
 
 import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -38,6 +39,13 @@ def dump(content: Any) -> None:
     from ravine.core.record import plain
 
     typer.echo(json.dumps(plain(content), indent=1, allow_nan=False))
+
+
+@contextmanager
+def aside(json: bool) -> Iterator[None]:
+    """With `json`, what code of the user's prints inside goes to standard error: standard output is for the result."""
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        yield
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ravine.cli.screen import dump, failed, interruptible, progress, show
+from ravine.cli.screen import aside, dump, failed, interruptible, progress, show
 
 if TYPE_CHECKING:
     from ravine.core.probe import Moment
@@ -31,15 +31,16 @@ def train(
     if patience is not None:  # before ravine.train makes the folder
         check_value("patience", patience, int, "[1, inf)")
     probes = [ravine.probes.make(call) for text in probe or () for call in parse_links(text)]
-    moments = ravine.train(
-        ravine.task(task), optimizer, steps=steps, seed=seed, every=every, probes=probes, device=device, out=out
-    )
+    with aside(json):
+        moments = ravine.train(
+            ravine.task(task), optimizer, steps=steps, seed=seed, every=every, probes=probes, device=device, out=out
+        )
     if patience is not None:
         moments = ravine.early_stopping(moments, patience, keep=out / "best.pt" if out else None)
     rows: list[dict[str, Any]] = []
     hint = "the same command goes on from here" if out else "nothing was kept; --out keeps a run so that it can go on"
     try:
-        with interruptible(hint), progress("evaluations of the gradient") as bar:
+        with interruptible(hint), aside(json), progress("evaluations of the gradient") as bar:
             line = bar.add_task(task, total=steps)
             for moment in moments:
                 bar.update(line, completed=moment.work, description=f"{task}  {moment.metric:.4g}")

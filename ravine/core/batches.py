@@ -99,7 +99,7 @@ def picker(data: Any) -> Callable[[Any], Batch]:
 def to(data: Any, device: torch.device) -> Any:
     """`data` with every tensor inside tuples, lists and dicts on `device`; anything else as it is."""
     if isinstance(data, Tensor):
-        return data.to(device)
+        return data if data.device == device else data.to(device)
     if isinstance(data, tuple | list):
         return type(data)(to(item, device) for item in data) if type(data) in (tuple, list) else data
     if type(data) is dict:

@@ -62,7 +62,7 @@ def make_rule(calls: tuple[Call, ...]) -> Rule:
 
 def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
     """Name, default lr (None for a link that only changes another's step), arguments and summary of every optimizer."""
-    for name, member in Rule.registry.items():
+    for name, member in Rule.family().items():
         if name not in COMPOSITIONS:  # those that extend a rule are listed below, with the arguments that they add
             yield name, member.default_lr, member().hyperparameters(), member.summary()
     for name, composition in COMPOSITIONS.items():
@@ -70,9 +70,11 @@ def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
 
 
 def _make(call: Call) -> Rule:
-    if call.name not in Rule.registry | COMPOSITIONS:
-        raise unknown("optimizer", call.name, Rule.registry | COMPOSITIONS)
+    if call.name not in COMPOSITIONS and call.name not in Rule.registry:
+        known = {**Rule.family(), **COMPOSITIONS}  # with those of other packages
+        if call.name not in known:
+            raise unknown("optimizer", call.name, known)
     if call.name in COMPOSITIONS:
-        check_arguments(f"optimizer '{call.name}'", call, list(COMPOSITIONS[call.name].arguments()))
+        check_arguments(f"optimizer '{call.name}'", call, ["lr", *COMPOSITIONS[call.name].arguments()])
         return COMPOSITIONS[call.name](**dict(call.arguments))
     return Rule.make(call)

@@ -1,7 +1,8 @@
 """Things with a name, hyperparameters and allowed ranges: the base of rules, schedules and probes.
 
 A subclass is a frozen dataclass. Its fields are its hyperparameters, `ranges` says which values they may take, and
-its name makes it known to specs, the command line and the documentation. Nothing is listed anywhere else.
+its name makes it known to specs, the command line and the documentation. Nothing is listed anywhere else. Other
+packages bring theirs as entry points, see `ravine.core.plugins`.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from ravine.core import plugins
 from ravine.core.errors import RavineError, unknown
 from ravine.core.spec import Call, Value
 
@@ -25,6 +27,7 @@ class Declared:
     """
 
     kind: ClassVar[str] = "thing"
+    entry_group: ClassVar[str] = ""
     name: ClassVar[str] = ""
     ranges: ClassVar[Mapping[str, str]] = {}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -70,12 +73,23 @@ class Declared:
     @classmethod
     def make(cls, call: Call) -> Self:
         """The member of this family that `call` names, checked name by name."""
-        member = cls.registry.get(call.name)
+        member = cls.registry.get(call.name) or cls.family().get(call.name)
         if member is None:
             raise unknown(cls.kind, call.name, cls.registry)
-        check_arguments(f"{cls.kind} '{call.name}'", call, [f.name for f in dataclasses.fields(member)])
+        check_arguments(f"{cls.kind} '{call.name}'", call, member.arguments_of_specs())
         made: Self = member(**dict(call.arguments))
         return made
+
+    @classmethod
+    def family(cls) -> Mapping[str, Any]:
+        """All members of this family by name, with those that other packages bring."""
+        plugins.load(cls.entry_group)
+        return cls.registry
+
+    @classmethod
+    def arguments_of_specs(cls) -> list[str]:
+        """What may stand in the parentheses behind the name."""
+        return [field.name for field in dataclasses.fields(cls)]
 
     @classmethod
     def summary(cls) -> str:

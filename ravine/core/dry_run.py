@@ -26,11 +26,13 @@ class DryRun:
     metric: float
 
 
-def dry_run(task: Task, device: str = "cpu") -> DryRun:
+def dry_run(task: Task, device: str = "cpu", test: bool = False) -> DryRun:
     """Build the model, draw a batch, take loss and gradient, judge once; the same for the same task.
 
+    test: judge the test data too, where they will be looked at.
+
     Raises `RavineError` with the stage that failed: "building the model", "drawing a batch", "counting its examples",
-    "the loss of one batch", "its gradient", "the metric on valid".
+    "the loss of one batch", "its gradient", "the metric on valid", "the metric on test".
     """
     place = torch.device(device)
     with GlobalStream(derive(0, "dry run"), place):
@@ -54,6 +56,8 @@ def dry_run(task: Task, device: str = "cpu") -> DryRun:
         if all(p.grad is None for p in trainable):
             raise RavineError(f"task '{task.name}': the loss reaches no parameter of the model")
         metric = _stage(task, "the metric on valid", lambda: task.judge(model, to(task.valid, place)))
+        if test and task.test is not None:
+            _stage(task, "the metric on test", lambda: task.judge(model, to(task.test, place)))
     content = f"{digest}/{hash_tensors([batch])}/{loss.item()!r}/{metric!r}/{task.better}"
     fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
     return DryRun(sum(p.numel() for p in trainable), fingerprint, loss.item(), metric)

@@ -56,6 +56,7 @@ class Probe(Declared):
     """
 
     kind: ClassVar[str] = "probe"
+    entry_group: ClassVar[str] = "ravine.probes"
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, moment: Moment) -> dict[str, float]:

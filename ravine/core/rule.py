@@ -40,6 +40,7 @@ class Rule(Declared):
     """
 
     kind: ClassVar[str] = "optimizer"
+    entry_group: ClassVar[str] = "ravine.rules"
     scope: ClassVar[str] = "element"
     sparse: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -65,6 +66,10 @@ class Rule(Declared):
 
     def judged(self, p: Tensor, **state: Tensor) -> Tensor:
         return p
+
+    @classmethod
+    def arguments_of_specs(cls) -> list[str]:
+        return ["lr", *super().arguments_of_specs()]  # which the group takes before the rule is made
 
     def move(
         self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None

@@ -34,7 +34,7 @@ class Task:
     train: Any
     valid: Any
     metric: Callable[[nn.Module, Any], float]
-    better: str
+    better: str = "higher"
     goal: float | None = None
     test: Any = None
     batch_size: int = 64

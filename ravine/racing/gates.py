@@ -18,6 +18,8 @@ LEVEL = 0.05
 
 def same_numbers(run: Record, twin: Record) -> Gate:
     """The winner run twice on one seed: every number of both records is the same."""
+    if not run.rows or not twin.rows:
+        return _gate("same seed, same numbers", None, "not checked: the winner's run or its twin left no numbers")
     differing = sum(_timeless(a) != _timeless(b) for a, b in zip(run.rows, twin.rows, strict=False))
     differing += abs(len(run.rows) - len(twin.rows))
     detail = f"{run.header['optimizer']} twice on seed {run.header['seed']}: {differing} of {len(run.rows)} rows differ"

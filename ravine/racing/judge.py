@@ -32,6 +32,7 @@ class Pair:
     differences: log work of a minus log work of b, seed by seed, censored runs at the horizon.
     bound: "lower" or "upper" where the ratio is only that, "both" where runs of both are censored, else empty.
     lead: the sum that was tested, of differences or of ranks where there is a bound; negative where a took less work.
+    same: every run of both took the same work to the bit, and at least one reached the goal.
     """
 
     a: str
@@ -41,6 +42,7 @@ class Pair:
     lead: float
     p: float
     success_p: float
+    same: bool
 
 
 def compare(a: str, b: str, works: Mapping[str, Array], horizon: float) -> Pair:
@@ -55,7 +57,8 @@ def compare(a: str, b: str, works: Mapping[str, Array], horizon: float) -> Pair:
         tested = rank_x - rank_y
         bound = "both" if not reached_x.all() and not reached_y.all() else "upper" if reached_x.all() else "lower"
     p, success_p = sign_flip(tested), mcnemar(reached_x.tolist(), reached_y.tolist())
-    return Pair(a, b, differences, bound, float(tested.sum()), p, success_p)
+    same = bool(reached_x.any() and (x == y).all())
+    return Pair(a, b, differences, bound, float(tested.sum()), p, success_p, same)
 
 
 def judge(works: Mapping[str, Array], horizon: float, best: str | None = None) -> list[dict[str, Any]]:
@@ -97,7 +100,7 @@ def _verdict(pair: Pair, p: float, judged: int) -> dict[str, Any]:
     inner_low, inner_high = t_interval(d, 0.90)
     if p < ALPHA:
         word = FASTER if pair.lead < 0 else SLOWER
-    elif not pair.bound and max(-inner_low, inner_high) <= math.log(TIE[1]):
+    elif pair.same or (not pair.bound and max(-inner_low, inner_high) <= math.log(TIE[1])):
         word = EQUAL
     else:
         word = UNKNOWN

@@ -70,7 +70,7 @@ class Plan:
     """The settings, the task as its dry run showed it, and every point of every optimizer."""
 
     settings: Settings
-    source: str
+    source: str | None  # what the command line calls the task; None for one that was made in Python
     task: Mapping[str, Any]
     optimizers: Mapping[str, Spec]
 
@@ -130,9 +130,11 @@ class Plan:
 
     def _entry(self, name: str, spec: Spec) -> dict[str, Any]:
         tuned = knobs(spec, self.settings.points)
-        ranges = {key: {k: getattr(knob.dimension, k) for k in ("low", "high", "scale")} for key, knob in tuned.items()}
+        kept = ("low", "high", "scale", "zero")
+        ranges = {key: {k: getattr(knob.dimension, k) for k in kept} for key, knob in tuned.items()}
         listed = [str(point.spec) for point in self.points(name, spec)]
-        return {"spec": str(spec), "dimensions": ranges, "points": listed}
+        reserve = [str(point.spec) for point in self.more_points(spec)] if len(listed) > 1 else []
+        return {"spec": str(spec), "dimensions": ranges, "points": listed, "reserve": reserve}
 
     def notes(self) -> list[str]:
         """What this plan cannot do, said before it is carried out."""

@@ -83,7 +83,7 @@ def race(
     with sent(task) as source:
         crew = Crew(source, workers)
         found = crew.inspect([str(spec) for spec in competitors.values()], steps, device)
-        plan = Plan(settings, task if isinstance(task, str) else found["name"], found, competitors)
+        plan = Plan(settings, task if isinstance(task, str) else None, found, competitors)
         content = plan.content()
         with Store(Path(out) if out is not None else Path("runs") / f"{found['name']}-{content['id'][:6]}") as store:
             content = store.adopt(content)

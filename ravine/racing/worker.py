@@ -30,6 +30,7 @@ from ravine.racing.unit import Unit
 
 def warm() -> None:
     """Load the coming race's task in the fork server, so that trials find it ready. What fails here fails there too."""
+    _speak_aside()
     torch.set_num_threads(1)  # before any fork: a pool of threads would not survive it
     importlib.import_module("torch._dynamo")  # a second and more, which torch's optimizers import at their first use
     source = os.environ.get(WARM)
@@ -67,7 +68,7 @@ def inspect(pipe: connection.Connection, source: str, specs: list[str], steps: i
 
 def _inspect(task: Task, specs: list[str], steps: int, device: str) -> dict[str, Any]:
     place = check_device(device)
-    dry = dry_run(task, device)
+    dry = dry_run(task, device, test=True)
     for spec in specs:
         run = Run(task, lambda model, spec=spec: assemble(parse(spec), model, steps, "ignore"), 0, place)  # type: ignore[misc]
         run.advance(2, keep_before=False)
@@ -139,11 +140,18 @@ def _targets_apart(task: Task) -> bool:
 
 def _behave() -> None:
     """One thread; Ctrl-C is the coordinator's business; die with the coordinator."""
+    _speak_aside()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _speak_aside() -> None:
+    """What the user's code prints goes to standard error: standard output is for the coordinator's result."""
+    sys.stdout.flush()
+    os.dup2(2, 1)
 
 
 def _die_with(sentinel: int) -> None:

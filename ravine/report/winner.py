@@ -32,16 +32,16 @@ def facing(race: Race, name: str) -> list[dict[str, Any]]:
 def best(race: Race) -> str:
     """Python that builds the winner of `race` on a model, with the evidence and the command as comments."""
     name = ranked(race)[0]
-    spec, task = race.optimizers[name]["spec"], race.plan["task"]
+    spec, task, steps = race.optimizers[name]["spec"], race.plan["task"], int(race.plan["settings"]["steps"])
     comments = [f"{task['name']}: {evidence(race)}", *standing(race, name)]
     wrapped = [part for text in comments for part in textwrap.wrap(words.line(text), 98, break_on_hyphens=False)]
     return "\n".join(
         [
             *(f"# {part}" for part in wrapped),
-            f"# From the command line: {command(task.get('source') or task['name'], spec)}",
+            *([f"# From the command line: {command(task['source'], spec, steps)}"] if task["source"] else []),
             "import ravine",
             "",
-            f"STEPS = {int(race.plan['settings']['steps'])}  # the race's horizon, where open schedules end",
+            f"STEPS = {steps}  # the race's horizon, where open schedules end",
             f"opt = ravine.assemble({json.dumps(spec, ensure_ascii=False)}, model, horizon=STEPS)",
         ]
     )
@@ -63,10 +63,10 @@ def evidence(race: Race) -> str:
     return f"{name} reached {goal} in {share}, after a median of {work} {unit}; {final}."
 
 
-def command(task: str, spec: str) -> str:
-    """The winner as a command for a shell."""
+def command(task: str, spec: str, steps: int) -> str:
+    """The winner as a command for a shell, over the race's budget."""
     quoted = f'"{spec}"' if not set(spec) & set('"$`\\!\n') else shlex.quote(words.line(spec))
-    return f"ravine train {shlex.quote(words.line(task))} --optimizer {quoted}"
+    return f"ravine train {shlex.quote(words.line(task))} --optimizer {quoted} --steps {steps}"
 
 
 def standing(race: Race, name: str) -> list[str]:

@@ -25,7 +25,7 @@ class Decay(Rule):
 
     ranges = {"weight_decay": "[0, inf)"}
     needs = frozenset({"lr"})
-    space = {"weight_decay": Dimension(1e-4, 1, points=17)}
+    space = {"weight_decay": Dimension(1e-4, 1, points=17, zero=0.2)}
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         return g + state["lr"] * self.weight_decay * p, {}
