@@ -665,11 +665,19 @@ def test_the_false_alarm_gate_passes_for_this_judge_and_catches_one_that_sees_gh
     assert gates.no_false_alarms(works, HORIZON, hasty)["passed"] is False, "ten tests at 5 % without Holm"
 
 
+def test_the_false_alarm_gate_simulates_censored_runs_too():
+    rng = np.random.default_rng(3)
+    works = {name: censored(np.exp(rng.normal(5, 0.2, 10)), 3) for name in "abcd"}
+    found = gates.no_false_alarms(works, HORIZON, judge)
+    assert found["passed"] is True
+    assert "false alarms in 1000 simulated races" in found["detail"]
+
+
 @pytest.mark.parametrize(
     "works",
     [
         {"a": np.array([1.0, 2, 3])},
-        {"a": np.array([1.0, INF, 3]), "b": np.array([INF, 2.0, 3])},
+        {"a": np.array([1.0, INF, INF]), "b": np.array([INF, 2.0, INF])},
         {"a": np.array([2.0, 2, 2]), "b": np.array([3.0, 3, 3])},
         {"a": np.array([2.0]), "b": np.array([3.0])},
     ],
