@@ -59,7 +59,7 @@ def no_false_alarms(works: Mapping[str, Array], horizon: float, judge: Judge) ->
     usable = [log - log[np.isfinite(log)].mean() for log in logs]
     pool = np.concatenate(usable) if usable else np.zeros(0)
     if len(works) < 2 or not pool[np.isfinite(pool)].any():
-        return _gate(name, None, "not checked: needs two optimizers, and two runs of one that reached the goal and differ")
+        return _gate(name, None, "not checked: needs two optimizers, one with runs that reached the goal and differ")
     random = np.random.default_rng(0)
     size = (len(works), len(next(iter(works.values()))))
     alarms = 0
