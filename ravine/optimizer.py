@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, overload
 
 import torch
@@ -11,11 +12,24 @@ import ravine.rules  # noqa: F401  # makes the built-in names known, so that che
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule
 from ravine.engine.checkpoint import check_state, matched, pairs
+from ravine.engine.compiled import Compiled, How, Member, fits
+from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
 from ravine.engine.group import CYCLED, Group, lr_of, make_group, rule_of
+from ravine.engine.rounding import (
+    COMPENSATION,
+    ROUNDINGS,
+    by_chance,
+    compensated,
+    is_low,
+    noise_for,
+    to_nearest,
+    widened,
+)
 from ravine.schedules import Schedule, constant
 
 NONFINITE = ("raise", "skip", "ignore")
+_KEPT = ("nonfinite", "execution", "rounding", "skipped")
 Summed = dict[str, Tensor]
 
 
@@ -32,6 +46,11 @@ class Optimizer(torch.optim.Optimizer):
     nonfinite: what to do where a gradient, or a parameter that moves for the first time, is NaN or infinite: "raise"
         an error that names it, "skip" the step (`skipped` counts them), or "ignore" it and step. Either of the first
         two leaves everything as it was.
+    execution: "loop" runs the rule tensor by tensor; "compiled" makes one kernel of it that passes over memory once
+        (some seconds at the first step, for rules that look at each weight alone); "auto" compiles groups of four
+        million weights and more, where that is possible. All give the same numbers, to the last bits.
+    rounding: how steps end in weights of bf16 or fp16: to the "nearest", "stochastic" (right on average), or "kahan"
+        (exact, with a second tensor); smaller steps than a weight's last bit are otherwise lost.
 
     The numeric hyperparameters stand in `param_groups` under their names and may be changed between steps. Each
     parameter counts its own steps, so one whose first gradient comes late gets its own bias correction. Raises
@@ -53,19 +72,25 @@ class Optimizer(torch.optim.Optimizer):
         schedule: Schedule | None = None,
         maximize: bool = False,
         nonfinite: str = "raise",
+        execution: str = "auto",
+        rounding: str = "nearest",
     ) -> None:
         if not isinstance(rule, Rule):
             raise RavineError(f"rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
-        if nonfinite not in NONFINITE:
-            raise unknown("choice of nonfinite=", str(nonfinite), NONFINITE)
-        self.nonfinite, self.skipped = nonfinite, 0
+        choices = {"nonfinite": NONFINITE, "execution": EXECUTIONS, "rounding": ROUNDINGS}
+        for (name, allowed), given in zip(choices.items(), (nonfinite, execution, rounding), strict=True):
+            if given not in allowed:
+                raise unknown(f"choice of {name}=", str(given), allowed)
+        self.nonfinite, self.execution, self.rounding, self.skipped = nonfinite, execution, rounding, 0
+        self._compiled = Compiled()
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"nonfinite": self.nonfinite, "skipped": self.skipped}
+        return super().__getstate__() | {name: getattr(self, name) for name in _KEPT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._compiled = Compiled()
         self.param_groups = [Group(group) for group in self.param_groups]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -96,30 +121,64 @@ class Optimizer(torch.optim.Optimizer):
             self.skipped += 1
             return loss
         totals = self._totals(moves)
-        for group, rule, lr in moves:
-            mine = _mine(rule, totals)
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._move(p, rule, lr, group["maximize"], mine)
+        steps = [step for i, move in enumerate(moves) for step in self._steps(i, *move, totals)]
+        for step in steps:
+            step()
+        for group in self.param_groups:
             group["steps"] += 1
         return loss
 
-    def _move(self, p: Tensor, rule: Rule, lr: float, maximize: bool, totals: dict[int, Summed]) -> None:
-        own = _real(p)
-        g, seen, t, kept = self._given(p, rule, maximize)
-        u, scale, new = rule.move(g, seen, t, kept, lr, totals)
-        self.state[p].update(new, step=t)
-        seen.sub_(u, alpha=scale)
-        if seen.dtype != own.dtype:
-            own.copy_(seen)
+    def _steps(
+        self, number: int, group: dict[str, Any], rule: Rule, lr: float, totals: dict[tuple[int, str], Summed]
+    ) -> Iterator[Callable[[], None]]:
+        """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
+        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, _mine(rule, totals))
+        todo = [((number, i), p) for i, p in enumerate(group["params"]) if p.grad is not None]
+        if compiles(self.execution, rule, [p for _, p in todo]):
+            members = [
+                Member(place, _real(p.detach()), _real(p.grad), self._state(p, rule))
+                for place, p in todo
+                if fits(p, p.grad)
+            ]
+            try:
+                yield from self._compiled.prepared(members, how)
+                todo = [(place, p) for place, p in todo if not fits(p, p.grad)]
+            except Exception as error:
+                compiling_failed(self.execution, error)
+                self.execution = "loop"
+        yield from (partial(self._move, place, p, how) for place, p in todo)
+
+    def _move(self, place: tuple[int, int], p: Tensor, how: How) -> None:
+        own, state = _real(p), self._state(p, how.rule)
+        g, seen, t, kept = self._given(p, how.rule, how.maximize)
+        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals)
+        if not is_low(own.dtype):
+            own.sub_(u, alpha=scale)
+        elif self.rounding == "kahan":
+            moved, new[COMPENSATION] = compensated(own, u, scale, state[COMPENSATION])
+            own.copy_(moved)
+        elif self.rounding == "stochastic":
+            own.copy_(by_chance(own, u, scale, noise_for(own, place, t)))
+        else:
+            own.copy_(to_nearest(own, u, scale))
+        state.update(new, step=t)
+
+    def _state(self, p: Tensor, rule: Rule) -> dict[str, Any]:
+        """The state of a parameter, begun where there is none."""
+        if not self.state[p]:
+            self.state[p].update(step=0, **self._fresh(p, rule))
+        return self.state[p]
+
+    def _fresh(self, p: Tensor, rule: Rule) -> dict[str, Tensor]:
+        state = rule.start(widened(_real(p)))
+        if self.rounding == "kahan" and is_low(p.dtype):
+            state[COMPENSATION] = torch.zeros_like(_real(p))
+        return state
 
     def _given(self, p: Tensor, rule: Rule, maximize: bool) -> tuple[Tensor, Tensor, int, dict[str, Tensor]]:
         """What a rule is given of a parameter for its next step: gradient, value, the step's number, and its state."""
         assert p.grad is not None
-        seen, g = _seen(p), _seen(p.grad.to_dense())
-        state = self.state[p]
-        if not state:
-            state.update(step=0, **rule.start(seen))
+        seen, g, state = widened(_real(p)), widened(_real(p.grad.to_dense())), self._state(p, rule)
         return -g if maximize else g, seen, state["step"] + 1, _kept(state)
 
     def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]]) -> dict[tuple[int, str], Summed]:
@@ -153,7 +212,7 @@ class Optimizer(torch.optim.Optimizer):
                     for p in group["params"] if rule.judges_elsewhere else ():
                         if state := self.state.get(p):
                             resting.append((p, p.detach().clone()))
-                            _real(p).copy_(rule.judgement(_seen(p), _kept(state)))
+                            _real(p).copy_(rule.judgement(widened(_real(p)), _kept(state)))
             yield
         finally:
             with torch.no_grad():
@@ -170,7 +229,7 @@ class Optimizer(torch.optim.Optimizer):
         def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
             fitted.update(given, param_groups=matched(self.param_groups, given["param_groups"]))
             for p, kept, group in pairs(self.param_groups, fitted):
-                check_state(kept, rule_of(group).start(_seen(p)))
+                check_state(kept, self._fresh(p, rule_of(group)))
             return fitted
 
         last = self.register_load_state_dict_pre_hook(fit)  # after the user's own
@@ -185,8 +244,8 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _kept(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A parameter's state as its rule knows it: without the count of steps, which is the engine's."""
-    return {key: value for key, value in state.items() if key != "step"}
+    """A parameter's state as its rule knows it: without what is the engine's."""
+    return {key: value for key, value in state.items() if key not in ("step", COMPENSATION)}
 
 
 def _mine(rule: Rule, totals: Mapping[tuple[int, str], Summed]) -> dict[int, Summed]:
@@ -197,9 +256,3 @@ def _mine(rule: Rule, totals: Mapping[tuple[int, str], Summed]) -> dict[int, Sum
 def _real(p: Tensor) -> Tensor:
     """A view of `p` in real numbers: rules take complex parameters as pairs."""
     return torch.view_as_real(p) if p.is_complex() else p
-
-
-def _seen(p: Tensor) -> Tensor:
-    """What a rule sees of `p`: real numbers of 32 bits at least, so that rounding happens once, at the end."""
-    real = _real(p)
-    return real.float() if real.dtype.itemsize < 4 else real

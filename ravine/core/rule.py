@@ -1,5 +1,6 @@
 """A rule: how one tensor's gradient becomes its step; and the chain of several."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
@@ -159,6 +160,13 @@ class Rule(Declared):
         for key, (i, field) in self._places.items():
             if key in values and values[key] != getattr(links[i], field):
                 links[i] = dataclasses.replace(links[i], **{field: values[key]})
+        return chain(*links)
+
+    def bound(self, values: Mapping[str, Tensor]) -> "Rule":
+        """The same rule with 0-d tensors for numbers, which are not checked: as it is compiled."""
+        links = [copy.copy(link) for link in self.links]
+        for key, (i, field) in self._places.items():
+            object.__setattr__(links[i], field, values[key])
         return chain(*links)
 
     def structure(self) -> str:

@@ -1,0 +1,66 @@
+"""Where a step ends for weights of fewer than 32 bits: rules compute in float32, and rounding happens once, here.
+
+A step much smaller than a weight's last bit is lost in rounding to the nearest: training in bf16 then stands still.
+Stochastic rounding keeps it on average, Kahan's compensation keeps it exactly, at the price of a second tensor.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ravine.core.seeds import derive
+
+ROUNDINGS = ("nearest", "stochastic", "kahan")
+COMPENSATION = "compensation"  # the state that Kahan's summation keeps beside the rule's own
+
+_DROPPED = {torch.bfloat16: 16, torch.float16: 13}  # bits of a float32's mantissa that the weight has no room for
+
+
+def is_low(dtype: torch.dtype) -> bool:
+    """Whether weights of this type are computed on in float32."""
+    return dtype in _DROPPED
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` as rules see it: 32 bits at least."""
+    return x.float() if is_low(x.dtype) else x
+
+
+def stepped(p: Tensor, u: Tensor, scale: Any) -> Tensor:
+    """`p - scale u` for weights that need no rounding."""
+    return p - scale * u
+
+
+def to_nearest(p: Tensor, u: Tensor, scale: Any) -> Tensor:
+    """`p - scale u` rounded to the nearest weight."""
+    return (p.float() - scale * u).to(p.dtype)
+
+
+def by_chance(p: Tensor, u: Tensor, scale: Any, noise: Tensor) -> Tensor:
+    """`p - scale u` rounded up or down with the probabilities that make it right on average.
+
+    noise: whole numbers, uniform below two to the power of the bits that are dropped, see `noise_for`. Infinities and
+    NaN stay what they are. Below float16's smallest normal number, 6e-5, the remaining bits are rounded to the nearest.
+    """
+    moved = p.float() - scale * u
+    bits = _DROPPED[p.dtype]
+    rounded = ((moved.view(torch.int32) + noise) >> bits << bits).view(torch.float32)
+    return torch.where(moved.isfinite(), rounded, moved).to(p.dtype)
+
+
+def compensated(p: Tensor, u: Tensor, scale: Any, compensation: Tensor) -> tuple[Tensor, Tensor]:
+    """`p - scale u` to the nearest, with what was lost before added in, and what is lost now (Kahan 1965)."""
+    change = compensation.float() - scale * u
+    moved = (p.float() + change).to(p.dtype)
+    return moved, (change - (moved.float() - p.float())).to(p.dtype)
+
+
+def noise_for(p: Tensor, place: tuple[int, int], t: int) -> Tensor:
+    """The noise of parameter `place` (group, number) at its step `t`: drawn anew from these alone.
+
+    So nothing has to be kept, and a resumed run draws what it would have drawn.
+    """
+    draw = torch.Generator(p.device).manual_seed(derive(t, "rounding", *place))
+    high = 1 << _DROPPED[p.dtype]
+    return torch.randint(0, high, p.shape, generator=draw, dtype=torch.int32, device=p.device)
