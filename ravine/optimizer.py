@@ -12,7 +12,7 @@ import ravine.rules  # noqa: F401  # makes the built-in names known, so that che
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule
 from ravine.engine.checkpoint import check_state, matched, pairs
-from ravine.engine.compiled import Compiled, How, Member, fits
+from ravine.engine.compiled import Compiled, How, Member, fits, real
 from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
 from ravine.engine.group import CYCLED, Group, lr_of, make_group, rule_of
@@ -82,7 +82,7 @@ class Optimizer(torch.optim.Optimizer):
             if given not in allowed:
                 raise unknown(f"choice of {name}=", str(given), allowed)
         self.nonfinite, self.execution, self.rounding, self.skipped = nonfinite, execution, rounding, 0
-        self._compiled = Compiled()
+        self._compiled: dict[int, Compiled] = {}
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._compiled = Compiled()
+        self._compiled = {}
         self.param_groups = [Group(group) for group in self.param_groups]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -134,22 +134,28 @@ class Optimizer(torch.optim.Optimizer):
         """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
         how = How(rule, group["rule"], lr, group["maximize"], self.rounding, _mine(rule, totals))
         todo = [((number, i), p) for i, p in enumerate(group["params"]) if p.grad is not None]
-        if compiles(self.execution, rule, [p for _, p in todo]):
-            members = [
-                Member(place, _real(p.detach()), _real(p.grad), self._state(p, rule))
-                for place, p in todo
-                if fits(p, p.grad)
-            ]
-            try:
-                yield from self._compiled.prepared(members, how)
-                todo = [(place, p) for place, p in todo if not fits(p, p.grad)]
-            except Exception as error:
-                compiling_failed(self.execution, error)
-                self.execution = "loop"
+        if compiles(self.execution, rule, group["params"]):
+            compiled = self._compiled.get(number)
+            if compiled is None or not compiled.holds(len(todo), how):
+                compiled = self._gathered(todo, how)
+            if compiled is not None:
+                self._compiled[number] = compiled
+                yield partial(compiled.step, how)
+                todo = [each for each in todo if each[0] not in compiled.places]
         yield from (partial(self._move, place, p, how) for place, p in todo)
 
+    def _gathered(self, todo: list[tuple[tuple[int, int], Tensor]], how: How) -> Compiled | None:
+        """The compiled step of those parameters for which there can be one."""
+        members = [Member(place, p, self._state(p, how.rule)) for place, p in todo if fits(p)]
+        try:
+            return Compiled(members, len(todo), how)
+        except Exception as error:
+            compiling_failed(self.execution, error)
+            self.execution = "loop"
+            return None
+
     def _move(self, place: tuple[int, int], p: Tensor, how: How) -> None:
-        own, state = _real(p), self._state(p, how.rule)
+        own, state = real(p), self._state(p, how.rule)
         g, seen, t, kept = self._given(p, how.rule, how.maximize)
         u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals)
         if not is_low(own.dtype):
@@ -165,20 +171,21 @@ class Optimizer(torch.optim.Optimizer):
 
     def _state(self, p: Tensor, rule: Rule) -> dict[str, Any]:
         """The state of a parameter, begun where there is none."""
-        if not self.state[p]:
-            self.state[p].update(step=0, **self._fresh(p, rule))
-        return self.state[p]
+        state: dict[str, Any] = self.state[p]
+        if not state:
+            state.update(step=0, **self._fresh(p, rule))
+        return state
 
     def _fresh(self, p: Tensor, rule: Rule) -> dict[str, Tensor]:
-        state = rule.start(widened(_real(p)))
+        state = rule.start(widened(real(p)))
         if self.rounding == "kahan" and is_low(p.dtype):
-            state[COMPENSATION] = torch.zeros_like(_real(p))
+            state[COMPENSATION] = torch.zeros_like(real(p))
         return state
 
     def _given(self, p: Tensor, rule: Rule, maximize: bool) -> tuple[Tensor, Tensor, int, dict[str, Tensor]]:
         """What a rule is given of a parameter for its next step: gradient, value, the step's number, and its state."""
         assert p.grad is not None
-        seen, g, state = widened(_real(p)), widened(_real(p.grad.to_dense())), self._state(p, rule)
+        seen, g, state = widened(real(p)), widened(real(p.grad.to_dense())), self._state(p, rule)
         return -g if maximize else g, seen, state["step"] + 1, _kept(state)
 
     def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]]) -> dict[tuple[int, str], Summed]:
@@ -212,7 +219,7 @@ class Optimizer(torch.optim.Optimizer):
                     for p in group["params"] if rule.judges_elsewhere else ():
                         if state := self.state.get(p):
                             resting.append((p, p.detach().clone()))
-                            _real(p).copy_(rule.judgement(widened(_real(p)), _kept(state)))
+                            real(p).copy_(rule.judgement(widened(real(p)), _kept(state)))
             yield
         finally:
             with torch.no_grad():
@@ -251,8 +258,3 @@ def _kept(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def _mine(rule: Rule, totals: Mapping[tuple[int, str], Summed]) -> dict[int, Summed]:
     """Of all totals, those of the rule's own links."""
     return {i: totals[i, link.name] for i, link in enumerate(rule.links) if (i, link.name) in totals}
-
-
-def _real(p: Tensor) -> Tensor:
-    """A view of `p` in real numbers: rules take complex parameters as pairs."""
-    return torch.view_as_real(p) if p.is_complex() else p

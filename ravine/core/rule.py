@@ -207,7 +207,7 @@ class Chain(Rule, register=False):
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise RavineError(f"a chain is made of rules, got {rule!r}; write chain(Adam(), Decay(0.1))")
-        twice = [str(rule) for rule in self.rules if rule.applies_lr]
+        twice = [rule for rule in self.rules if rule.applies_lr]
         if len(twice) > 1:
             raise RavineError(f"'{twice[0]}' and '{twice[1]}' both apply the learning rate: a chain has room for one")
 

@@ -5,8 +5,8 @@ alike share one call: their state lies in one buffer, of which `optimizer.state`
 gradients are copied into another and back.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -21,11 +21,10 @@ State = dict[str, Any]
 
 
 class Member(NamedTuple):
-    """A parameter in a compiled step, in real numbers: its place among the groups, value, gradient and state."""
+    """A parameter in a compiled step: its place among the groups, itself, and its state."""
 
     place: tuple[int, int]
     p: Tensor
-    g: Tensor
     state: State
 
 
@@ -40,12 +39,14 @@ class How(NamedTuple):
     totals: Totals
 
 
-def fits(p: Tensor, g: Tensor) -> bool:
+def fits(p: Tensor) -> bool:
     """Whether a parameter and its gradient lie in memory side by side, in the same order and without holes."""
-    if type(p) not in _PLAIN or type(g) is not Tensor or p.layout is not torch.strided or not p.numel():
+    g = p.grad
+    if type(p) not in _PLAIN or type(g) is not Tensor or g.is_sparse or not p.numel():
         return False
-    stride = p.stride()
-    return stride == g.stride() and p.shape == g.shape and _dense(p.shape, stride)
+    if p.is_contiguous() and g.is_contiguous():
+        return True
+    return p.stride() == g.stride() and _dense(p.shape, p.stride())
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -63,38 +64,49 @@ def _dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
 
 
 class Compiled:
-    """The compiled steps of one optimizer: its buckets, made when first needed and anew when they no longer fit."""
+    """The compiled steps of one group: its buckets, made when first needed and anew when they no longer fit.
 
-    def __init__(self) -> None:
-        self._buckets: dict[Hashable, Bucket] = {}
+    A step finds its processor's caches full of weights, and every look at a parameter takes a microsecond: so what was
+    found out at one step is only looked over at the next.
+    """
 
-    def prepared(self, members: Sequence[Member], how: How) -> list[Callable[[], None]]:
-        """The steps of all members, ready to be made; whatever can fail fails here."""
-        steps: list[Callable[[], None]] = []
+    def __init__(self, members: Sequence[Member], among: int, how: How) -> None:
+        self._among = among
+        totals = tuple((i, name) for i, summed in how.totals.items() for name in summed)
+        self._buckets = [Bucket(alike, how, totals) for alike in _sorted(members)]
+        self.places = {m.place for m in members}
+        self._like = (how.structure, how.rounding, totals)
+
+    def holds(self, among: int, how: How) -> bool:
+        """Whether the next step, on `among` parameters in all, is one of the same, lying and standing as they did."""
+        totals = tuple((i, name) for i, summed in how.totals.items() for name in summed)
+        like = among == self._among and self._like == (how.structure, how.rounding, totals)
+        return like and all(bucket.holds() for bucket in self._buckets)
+
+    def step(self, how: How) -> None:
+        """One step for all members."""
         vectors: dict[Hashable, tuple[Tensor, State]] = {}
-        like = (how.structure, how.rounding, tuple((i, name) for i, summed in how.totals.items() for name in summed))
-        for (*_, numbers, done), alike in _sorted(members).items():
-            name = (like, tuple(id(m.p) for m in alike))
-            bucket = self._buckets.get(name)
-            if bucket is None or not bucket.holds(alike):
-                bucket = self._buckets[name] = Bucket(alike, how, like[2])
-            needed = (bucket.kernel, numbers, done)
-            if needed not in vectors:
-                single = {key: alike[0].state[key] for key in bucket.kernel.kind.single}
-                vectors[needed] = bucket.kernel.numbers(how.rule, done + 1, how.lr, how.maximize, single, how.totals)
-            steps.append(partial(bucket.step, alike, *vectors[needed]))
-        return steps
+        for bucket in self._buckets:
+            if bucket.needs not in vectors:
+                vectors[bucket.needs] = bucket.kernel.numbers(
+                    how.rule, bucket.done + 1, how.lr, how.maximize, bucket.single, how.totals
+                )
+            bucket.step(*vectors[bucket.needs])
 
 
-def _sorted(members: Sequence[Member]) -> dict[tuple[Any, ...], list[Member]]:
+def _sorted(members: Sequence[Member]) -> list[list[Member]]:
     """The members that go together: small ones of like types at the same step; each large one by itself."""
     found: dict[tuple[Any, ...], list[Member]] = {}
     for m in members:
-        alone = id(m.p) if m.p.numel() >= SMALL else 0
-        numbers = tuple([x.item() for x in m.state.values() if isinstance(x, Tensor) and not x.ndim])
-        key = (alone, m.p.dtype, m.g.dtype, m.p.device, numbers, m.state["step"])
+        assert m.p.grad is not None
+        alone = m.place if m.p.numel() >= SMALL else None
+        key = (alone, m.p.dtype, m.p.grad.dtype, m.p.device, _numbers(m.state), m.state["step"])
         found.setdefault(key, []).append(m)
-    return found
+    return list(found.values())
+
+
+def _numbers(state: State) -> tuple[float, ...]:
+    return tuple([x.item() for x in state.values() if isinstance(x, Tensor) and not x.ndim])
 
 
 class Bucket:
@@ -102,65 +114,97 @@ class Bucket:
 
     def __init__(self, members: Sequence[Member], how: How, totals: tuple[tuple[int, str], ...]) -> None:
         first = members[0]
+        assert first.p.grad is not None
+        self._members, self.done = members, first.state["step"]
         tensors = {key: x for key, x in first.state.items() if isinstance(x, Tensor)}
+        self.single = {key: x for key, x in tensors.items() if not x.ndim}
         flat = tuple((key, x.dtype) for key, x in tensors.items() if x.ndim)
-        single = tuple(key for key, x in tensors.items() if not x.ndim)
-        rounding = how.rounding if is_low(first.p.dtype) else "nearest"
-        kind = Kind(how.structure, first.p.dtype, first.g.dtype, first.p.device, flat, single, totals, rounding)
+        value = real(first.p)
+        rounding = how.rounding if is_low(value.dtype) else "nearest"
+        types = (value.dtype, real(first.p.grad).dtype, value.device)
+        kind = Kind(how.structure, *types, flat, tuple(self.single), totals, rounding)
         self.kernel: Kernel = kernel(kind, how.rule)
-        self.flat: dict[str, Tensor] = {}
-        self._views: list[State] = [{} for _ in members]
+        self._flat: dict[str, Tensor] = {}
+        self._views: list[State] = [dict(self.single) for _ in members]
+        for m in members:
+            m.state.update(self.single)
         for key, dtype in flat:
-            self.flat[key], parts = _room(members, dtype)
+            self._flat[key], parts = _room(members, dtype)
             for m, views, part in zip(members, self._views, parts, strict=True):
-                if len(members) == 1 and m.state[key].stride() == m.p.stride():
+                if len(members) == 1 and m.state[key].stride() == real(m.p).stride():
                     part = m.state[key]  # where it is, in place
-                    self.flat[key] = _flat(part)
+                    self._flat[key] = _line(part)
                 else:
                     part.copy_(m.state[key])
                 m.state[key] = views[key] = part
         self._gathers = len(members) > 1
         if self._gathers:
-            self._p, self._p_parts = _room(members, first.p.dtype)
-            self._g, self._g_parts = _room(members, first.g.dtype)
+            self._p, self._p_parts = _room(members, value.dtype)
+            self._g, self._g_parts = _room(members, kind.gradient)
+        else:
+            self._p = _line(value.detach())
+        self._needs()
 
-    def holds(self, members: Sequence[Member]) -> bool:
-        """Whether the state of these members is still the one that lies here."""
-        pairs = zip(members, self._views, strict=True)
-        return all(m.state[key] is view for m, views in pairs for key, view in views.items())
+    def _needs(self) -> None:
+        """Buckets that need the same numbers at their next step share them."""
+        self.needs = (self.kernel, self.done, tuple(x.item() for x in self.single.values()))
 
-    def step(self, members: Sequence[Member], vector: Tensor, single: State) -> None:
-        noise = self._noise(members) if self.kernel.kind.rounding == "stochastic" else None
-        values = [m.p for m in members]
+    def holds(self) -> bool:
+        """Whether the members' gradients, steps and state are still such as were gathered here."""
+        dtype, done = self.kernel.kind.gradient, self.done
+        for (_, p, state), views in zip(self._members, self._views, strict=True):
+            g = p.grad
+            if state.get("step") != done or not fits(p) or (g is not None and g.dtype != dtype and not g.is_complex()):
+                return False
+            for key, view in views.items():
+                if state[key] is not view:
+                    return False
+        return True
+
+    def step(self, vector: Tensor, single: State) -> None:
+        noise = self._noise() if self.kernel.kind.rounding == "stochastic" else None
         if self._gathers:
-            torch._foreach_copy_(self._g_parts, [m.g for m in members])
+            values, gradients = [real(m.p) for m in self._members], [real(m.p.grad) for m in self._members]
+            torch._foreach_copy_(self._g_parts, gradients)
             torch._foreach_copy_(self._p_parts, values)
-            self.kernel(self._p, self._g, vector, self.flat, noise)
+            self.kernel(self._p, self._g, vector, self._flat, noise)
             torch._foreach_copy_(values, self._p_parts)
         else:
-            self.kernel(_flat(values[0]), _flat(members[0].g), vector, self.flat, noise)
-            torch.autograd.graph.increment_version(values)  # which a kernel does not do
-        for m in members:
-            m.state.update(single)
-            m.state["step"] += 1
+            (_, p, _), *_ = self._members
+            if self._p.data_ptr() != p.data_ptr():  # the user has given it other data
+                self._p = _line(real(p.detach()))
+            self.kernel(self._p, _line(real(p.grad)), vector, self._flat, noise)
+            torch._C._increment_version((p,))  # which a kernel does not do
+        self.done += 1
+        for m in self._members:
+            m.state["step"] = self.done
+        if single:
+            self.single = single
+            for m, views in zip(self._members, self._views, strict=True):
+                m.state.update(single)
+                views.update(single)
+        self._needs()
 
-    def _noise(self, members: Sequence[Member]) -> Tensor:
-        whole, parts = _room(members, torch.int32)
-        for m, part in zip(members, parts, strict=True):
-            part.copy_(noise_for(m.p, m.place, m.state["step"] + 1))
+    def _noise(self) -> Tensor:
+        whole, parts = _room(self._members, torch.int32)
+        for m, part in zip(self._members, parts, strict=True):
+            part.copy_(noise_for(real(m.p), m.place, self.done + 1))
         return whole
 
 
 def _room(members: Sequence[Member], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
     """A buffer for something of every member, and the parts of it as views with the members' shapes."""
-    whole = torch.empty(sum(m.p.numel() for m in members), dtype=dtype, device=members[0].p.device)
-    parts = whole.split([m.p.numel() for m in members])
-    shaped = [
-        part.as_strided(m.p.shape, m.p.stride(), part.storage_offset()) for m, part in zip(members, parts, strict=True)
-    ]
-    return whole, shaped
+    values = [real(m.p) for m in members]
+    whole = torch.empty(sum(p.numel() for p in values), dtype=dtype, device=values[0].device)
+    parts = zip(values, torch.split(whole, [p.numel() for p in values]), strict=True)
+    return whole, [part.as_strided(p.shape, p.stride(), part.storage_offset()) for p, part in parts]
 
 
-def _flat(x: Tensor) -> Tensor:
+def real(x: Any) -> Tensor:
+    """A view of `x` in real numbers: rules take complex parameters as pairs."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def _line(x: Tensor) -> Tensor:
     """All of `x` as one dimension, in the order in which it lies in memory."""
-    return x.as_strided((x.numel(),), (1,))
+    return x if x.ndim == 1 else x.as_strided((x.numel(),), (1,))

@@ -54,7 +54,7 @@ def _warn_once(reason: str) -> None:
 
 def compiling_failed(execution: str, error: Exception) -> None:
     """Raise where compiled steps were asked for; else say that the loop takes over."""
-    said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+    said = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
     if execution == "compiled":
-        raise RavineError(f"compiling the step failed, and nothing was changed ({said}); use execution='loop'") from error
+        raise RavineError(f"compiling failed, and nothing was changed ({said}); use execution='loop'") from error
     _warn_once(f"compiling failed ({said})")

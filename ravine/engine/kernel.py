@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ravine.core.rule import Rule
 from ravine.engine import rounding
+from ravine.engine.numbers import Numbers
 from ravine.engine.rounding import is_low, widened
 
 Totals = Mapping[int, Mapping[str, Tensor]]
@@ -59,7 +61,8 @@ class Kernel:
         self.kind = kind
         traced = _trace(kind, rule)
         numeric = _numeric_nodes(traced)
-        crossing = [node for node in traced.graph.nodes if node in numeric and set(node.users) - numeric - _last(traced)]
+        elsewhere = {node for node in traced.graph.nodes if node not in numeric and node.op != "output"}
+        crossing = [node for node in traced.graph.nodes if node in numeric and elsewhere & set(node.users)]
         self._crossing = len(crossing)
         self._numbers = _numeric_part(traced, numeric, crossing, kind)
         self._tensors = _compiled(_tensor_part(traced, numeric, crossing, kind))
@@ -69,17 +72,16 @@ class Kernel:
         self, rule: Rule, t: int, lr: float, maximize: bool, single: Mapping[str, Tensor], totals: Totals
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What a step needs of numbers, as a vector, and the new state of those that are one number."""
-        values = [float(t), lr, -1.0 if maximize else 1.0, *rule.numbers().values()]
-        given = torch.tensor(values, dtype=torch.float64).unbind()
-        more = (single[name] for name in self.kind.single)
-        summed = (totals[i][name] for i, name in self.kind.totals)
-        found = self._numbers(*given, *(x.to("cpu", torch.float64) for x in (*more, *summed)))
-        packed = [x.to(self.kind.computed_in) for x in found[: self._crossing]]
-        vector = torch.stack(packed) if packed else torch.zeros(1, dtype=self.kind.computed_in)
-        return vector.to(self.kind.device), dict(zip(self.kind.single, found[self._crossing :], strict=True))
+        given = [float(t), lr, -1.0 if maximize else 1.0, *rule.numbers().values()]
+        given += [single[name].item() for name in self.kind.single]
+        given += [totals[i][name].item() for i, name in self.kind.totals]
+        found = self._numbers(given)
+        vector = torch.tensor(found[: self._crossing] or [0.0], dtype=self.kind.computed_in, device=self.kind.device)
+        news = zip(self.kind.single, found[self._crossing :], strict=True)
+        return vector, {name: torch.full_like(single[name], value) for name, value in news}
 
     def __call__(self, p: Tensor, g: Tensor, vector: Tensor, flat: Mapping[str, Tensor], noise: Tensor | None) -> None:
-        self._tensors(p, g, vector, *(flat[name] for name, _ in self.kind.flat), *(() if noise is None else (noise,)))
+        self._tensors([p, g, vector, *flat.values(), *(() if noise is None else (noise,))])
 
 
 _kernels: dict[Kind, Kernel] = {}
@@ -141,25 +143,28 @@ def _numeric_nodes(traced: fx.GraphModule) -> set[fx.Node]:
     return found
 
 
-def _last(traced: fx.GraphModule) -> set[fx.Node]:
-    return {node for node in traced.graph.nodes if node.op == "output"}
+def _results(traced: fx.GraphModule) -> list[fx.Node]:
+    """What the step returns."""
+    (last,) = (node for node in traced.graph.nodes if node.op == "output")
+    return list(last.args[0])
 
 
-def _numeric_part(traced: fx.GraphModule, numeric: set[fx.Node], crossing: list[fx.Node], kind: Kind) -> Any:
+def _numeric_part(traced: fx.GraphModule, numeric: set[fx.Node], crossing: list[fx.Node], kind: Kind) -> Numbers:
     """From the numbers to those that the tensors need, and to the new state of those that are one number."""
-    graph, copied = fx.Graph(), {}
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
     for node in traced.graph.nodes:
         if node in numeric:
             copied[node] = graph.node_copy(node, copied.__getitem__)
-    (last,) = _last(traced)
-    singles = last.args[0][1 + len(kind.flat) :]
+    singles = _results(traced)[1 + len(kind.flat) :]
     graph.output([copied[node] for node in (*crossing, *singles)])
-    return fx.GraphModule({}, graph)
+    return Numbers(graph)
 
 
 def _tensor_part(traced: fx.GraphModule, numeric: set[fx.Node], crossing: list[fx.Node], kind: Kind) -> fx.GraphModule:
     """From p, g, the vector of numbers, state and noise to the same, written in place."""
-    graph, copied = fx.Graph(), {}
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder" and node not in numeric]
     for node in inputs[:2]:
         copied[node] = graph.node_copy(node)
@@ -172,27 +177,34 @@ def _tensor_part(traced: fx.GraphModule, numeric: set[fx.Node], crossing: list[f
         copied[node] = graph.call_function(torch.ops.aten.select.int, (vector, 0, i))
         if node.meta["val"].dtype is torch.bool:
             copied[node] = graph.call_function(torch.ops.aten.ne.Scalar, (copied[node], 0))
-    (last,) = _last(traced)
     for node in traced.graph.nodes:
         if node.op == "call_function" and node not in numeric:
             copied[node] = graph.node_copy(node, copied.__getitem__)
     written = [inputs[0], *inputs[2 : 2 + len(kind.flat)]]
-    for place, value in zip(written, last.args[0], strict=False):
+    for place, value in zip(written, _results(traced), strict=False):
         graph.call_function(torch.ops.aten.copy_.default, (copied[place], copied[value]))
     graph.output([])
     return fx.GraphModule({}, graph)
 
 
-def _compiled(module: fx.GraphModule) -> Callable[..., Any]:
+def _compiled(module: fx.GraphModule) -> Callable[[list[Tensor]], Any]:
     from torch import _inductor  # late: it takes a second
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.decomposition import select_decomp_table
 
     # Traced again with sizes of its own: those of before remember the numbers, which inductor would take for inputs.
     inputs = [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder"]
     real = [torch.empty([int(size) for size in x.shape], dtype=x.dtype, device=x.device) for x in inputs]
-    with torch.no_grad():
-        again = make_fx(module, tracing_mode="symbolic")(*real)
-    examples = [node.meta["val"] for node in again.graph.nodes if node.op == "placeholder"]
+
+    def compiled(options: dict[str, Any]) -> Callable[[list[Tensor]], Any]:
+        with torch.no_grad(), _inductor.config.patch(options):
+            again = make_fx(module, select_decomp_table(), tracing_mode="symbolic")(*real)
+            examples = [node.meta["val"] for node in again.graph.nodes if node.op == "placeholder"]
+            with tracing(TracingContext(examples[0].fake_mode)):
+                made: Callable[[list[Tensor]], Any] = compile_fx_inner(again, examples)
+        return made
+
     try:
-        return _inductor.compile(again, examples, options=_HASTE)  # type: ignore[no-any-return]
-    except Exception:  # a compiler that cannot build for this processor's vectors: let inductor find out what it can
-        return _inductor.compile(again, examples)  # type: ignore[no-any-return]
+        return compiled(_HASTE)
+    except Exception:  # perhaps a compiler that does not know this processor's vectors: let inductor try each
+        return compiled({})

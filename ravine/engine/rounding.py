@@ -29,12 +29,14 @@ def widened(x: Tensor) -> Tensor:
 
 def stepped(p: Tensor, u: Tensor, scale: Any) -> Tensor:
     """`p - scale u` for weights that need no rounding."""
-    return p - scale * u
+    moved: Tensor = p - scale * u
+    return moved
 
 
 def to_nearest(p: Tensor, u: Tensor, scale: Any) -> Tensor:
     """`p - scale u` rounded to the nearest weight."""
-    return (p.float() - scale * u).to(p.dtype)
+    moved: Tensor = (p.float() - scale * u).to(p.dtype)
+    return moved
 
 
 def by_chance(p: Tensor, u: Tensor, scale: Any, noise: Tensor) -> Tensor:
