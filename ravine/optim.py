@@ -35,6 +35,11 @@ class _Options(TypedDict, total=False):
     capturable: bool
     differentiable: bool
     nonfinite: str
+    execution: str
+    rounding: str
+
+
+_ENGINE = ("maximize", "nonfinite", "execution", "rounding")
 
 
 class _DropIn(Optimizer):
@@ -48,7 +53,7 @@ class _DropIn(Optimizer):
             if options.get(name):
                 raise RavineError(f"{name}=True is not supported; leave it out")
         self._arguments = arguments
-        engine = {name: value for name, value in options.items() if name in ("maximize", "nonfinite")}
+        engine = {name: value for name, value in options.items() if name in _ENGINE}
         super().__init__(params, self._described(**arguments), lr, **engine)  # type: ignore[arg-type]  # checked there
 
     def _described(self, *_: Any, **arguments: Any) -> Rule:

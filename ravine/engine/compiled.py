@@ -40,9 +40,12 @@ class How(NamedTuple):
 
 
 def fits(p: Tensor) -> bool:
-    """Whether a parameter and its gradient lie in memory side by side, in the same order and without holes."""
+    """Whether a parameter and its gradient lie in memory side by side, in the same order and without holes.
+
+    One without a dimension does not: its state could not be told from one that is a number.
+    """
     g = p.grad
-    if type(p) not in _PLAIN or type(g) is not Tensor or g.is_sparse or not p.numel():
+    if type(p) not in _PLAIN or type(g) is not Tensor or g.is_sparse or not p.numel() or not p.ndim:
         return False
     if p.is_contiguous() and g.is_contiguous():
         return True

@@ -7,6 +7,7 @@ and sizes change without a new kernel, and no power is taken inside the loop ove
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,11 @@ from ravine.engine.rounding import is_low, widened
 Totals = Mapping[int, Mapping[str, Tensor]]
 
 _EXAMPLE = 1 << 22  # elements to trace with: inductor decides by the example whether a kernel gets threads
+# Rounding to bf16 and back is what Kahan's summation looks at: it must happen, where inductor would leave it out.
+_EXACT = {"emulate_precision_casts": True}
 # One kernel is compiled, not a network: headers made ready for later (10 s), a trial build for each kind of vector
 # instruction (1 s) and a pool of processes take longer than they save.
-_HASTE = {"cpp_cache_precompile_headers": False, "cpp.vec_isa_ok": True, "compile_threads": 1}
+_HASTE = _EXACT | {"cpp_cache_precompile_headers": False, "cpp.vec_isa_ok": True, "compile_threads": 1}
 _STEP_NUMBERS = ("t", "lr", "sign")
 
 
@@ -188,9 +191,11 @@ def _tensor_part(traced: fx.GraphModule, numeric: set[fx.Node], crossing: list[f
 
 
 def _compiled(module: fx.GraphModule) -> Callable[[list[Tensor]], Any]:
-    from torch import _inductor  # late: it takes a second
-    from torch._inductor.compile_fx import compile_fx_inner
-    from torch._inductor.decomposition import select_decomp_table
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own, at itself
+        from torch import _inductor  # late: it takes a second
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.decomposition import select_decomp_table
 
     # Traced again with sizes of its own: those of before remember the numbers, which inductor would take for inputs.
     inputs = [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder"]
@@ -204,7 +209,9 @@ def _compiled(module: fx.GraphModule) -> Callable[[list[Tensor]], Any]:
                 made: Callable[[list[Tensor]], Any] = compile_fx_inner(again, examples)
         return made
 
-    try:
-        return compiled(_HASTE)
-    except Exception:  # perhaps a compiler that does not know this processor's vectors: let inductor try each
-        return compiled({})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own, at itself
+        try:
+            return compiled(_HASTE)
+        except Exception:  # perhaps a compiler that does not know this processor's vectors: let inductor try each
+            return compiled(_EXACT)
