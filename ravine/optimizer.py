@@ -1,6 +1,6 @@
 """The one torch.optim.Optimizer: it owns groups, state, checkpoints and the loop; rules own the maths."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, overload
@@ -113,7 +113,7 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         moves = [(group, rule_of(group), lr_of(group)) for group in self.param_groups]
         for group, rule, _ in moves:
-            if not rule.sparse and any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
+            if not rule.sparse and any(g.is_sparse for p in group["params"] if (g := p.grad) is not None):
                 raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
         if self.nonfinite != "ignore" and (found := nonfinite_in(self.param_groups, self.state)):
             if self.nonfinite == "raise":
@@ -133,19 +133,24 @@ class Optimizer(torch.optim.Optimizer):
     ) -> Iterator[Callable[[], None]]:
         """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
         how = How(rule, group["rule"], lr, group["maximize"], self.rounding, _mine(rule, totals))
-        todo = [((number, i), p) for i, p in enumerate(group["params"]) if p.grad is not None]
+        done: Collection[tuple[int, int]] = ()
         if compiles(self.execution, rule, group["params"]):
             compiled = self._compiled.get(number)
-            if compiled is None or not compiled.holds(len(todo), how):
-                compiled = self._gathered(todo, how)
+            if compiled is None or not compiled.holds(len([1 for p in group["params"] if p.grad is not None]), how):
+                compiled = self._gathered(number, group["params"], how)
             if compiled is not None:
                 self._compiled[number] = compiled
                 yield partial(compiled.step, how)
-                todo = [each for each in todo if each[0] not in compiled.places]
-        yield from (partial(self._move, place, p, how) for place, p in todo)
+                if compiled.complete:
+                    return
+                done = compiled.places
+        for i, p in enumerate(group["params"]):
+            if p.grad is not None and (number, i) not in done:
+                yield partial(self._move, (number, i), p, how)
 
-    def _gathered(self, todo: list[tuple[tuple[int, int], Tensor]], how: How) -> Compiled | None:
-        """The compiled step of those parameters for which there can be one."""
+    def _gathered(self, number: int, params: list[Tensor], how: How) -> Compiled | None:
+        """The compiled step of those parameters of a group for which there can be one."""
+        todo = [((number, i), p) for i, p in enumerate(params) if p.grad is not None]
         members = [Member(place, p, self._state(p, how.rule)) for place, p in todo if fits(p)]
         try:
             return Compiled(members, len(todo), how)

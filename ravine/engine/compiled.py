@@ -21,10 +21,10 @@ State = dict[str, Any]
 
 
 class Member(NamedTuple):
-    """A parameter in a compiled step: its place among the groups, itself, and its state."""
+    """A parameter in a compiled step: its place among the groups, itself with a gradient, and its state."""
 
     place: tuple[int, int]
-    p: Tensor
+    p: Any  # a Tensor, whose type says that it may have no gradient
     state: State
 
 
@@ -78,6 +78,7 @@ class Compiled:
         totals = tuple((i, name) for i, summed in how.totals.items() for name in summed)
         self._buckets = [Bucket(alike, how, totals) for alike in _sorted(members)]
         self.places = {m.place for m in members}
+        self.complete = len(self.places) == among  # no parameter is left to the loop
         self._like = (how.structure, how.rounding, totals)
 
     def holds(self, among: int, how: How) -> bool:
@@ -90,18 +91,18 @@ class Compiled:
         """One step for all members."""
         vectors: dict[Hashable, tuple[Tensor, State]] = {}
         for bucket in self._buckets:
-            if bucket.needs not in vectors:
-                vectors[bucket.needs] = bucket.kernel.numbers(
+            needs = (bucket.done, bucket.needs)
+            if needs not in vectors:
+                vectors[needs] = bucket.kernel.numbers(
                     how.rule, bucket.done + 1, how.lr, how.maximize, bucket.single, how.totals
                 )
-            bucket.step(*vectors[bucket.needs])
+            bucket.step(*vectors[needs])
 
 
 def _sorted(members: Sequence[Member]) -> list[list[Member]]:
     """The members that go together: small ones of like types at the same step; each large one by itself."""
     found: dict[tuple[Any, ...], list[Member]] = {}
     for m in members:
-        assert m.p.grad is not None
         alone = m.place if m.p.numel() >= SMALL else None
         key = (alone, m.p.dtype, m.p.grad.dtype, m.p.device, _numbers(m.state), m.state["step"])
         found.setdefault(key, []).append(m)
@@ -117,8 +118,8 @@ class Bucket:
 
     def __init__(self, members: Sequence[Member], how: How, totals: tuple[tuple[int, str], ...]) -> None:
         first = members[0]
-        assert first.p.grad is not None
         self._members, self.done = members, first.state["step"]
+        self._gradient, self._paired = first.p.grad.dtype, first.p.is_complex()
         tensors = {key: x for key, x in first.state.items() if isinstance(x, Tensor)}
         self.single = {key: x for key, x in tensors.items() if not x.ndim}
         flat = tuple((key, x.dtype) for key, x in tensors.items() if x.ndim)
@@ -127,19 +128,20 @@ class Bucket:
         types = (value.dtype, real(first.p.grad).dtype, value.device)
         kind = Kind(how.structure, *types, flat, tuple(self.single), totals, rounding)
         self.kernel: Kernel = kernel(kind, how.rule)
-        self._flat: dict[str, Tensor] = {}
+        self._flat: list[Tensor] = []
         self._views: list[State] = [dict(self.single) for _ in members]
         for m in members:
             m.state.update(self.single)
         for key, dtype in flat:
-            self._flat[key], parts = _room(members, dtype)
+            line, parts = _room(members, dtype)
             for m, views, part in zip(members, self._views, parts, strict=True):
                 if len(members) == 1 and m.state[key].stride() == real(m.p).stride():
                     part = m.state[key]  # where it is, in place
-                    self._flat[key] = _line(part)
+                    line = _line(part)
                 else:
                     part.copy_(m.state[key])
                 m.state[key] = views[key] = part
+            self._flat.append(line)
         self._gathers = len(members) > 1
         if self._gathers:
             self._p, self._p_parts = _room(members, value.dtype)
@@ -149,15 +151,14 @@ class Bucket:
         self._needs()
 
     def _needs(self) -> None:
-        """Buckets that need the same numbers at their next step share them."""
-        self.needs = (self.kernel, self.done, tuple(x.item() for x in self.single.values()))
+        """Buckets at the same step that need the same numbers share them."""
+        self.needs = (id(self.kernel), *(x.item() for x in self.single.values()))
 
     def holds(self) -> bool:
         """Whether the members' gradients, steps and state are still such as were gathered here."""
-        dtype, done = self.kernel.kind.gradient, self.done
+        done = self.done
         for (_, p, state), views in zip(self._members, self._views, strict=True):
-            g = p.grad
-            if state.get("step") != done or not fits(p) or (g is not None and g.dtype != dtype and not g.is_complex()):
+            if state.get("step") != done or not fits(p) or p.grad.dtype is not self._gradient:
                 return False
             for key, view in views.items():
                 if state[key] is not view:
@@ -165,18 +166,20 @@ class Bucket:
         return True
 
     def step(self, vector: Tensor, single: State) -> None:
-        noise = self._noise() if self.kernel.kind.rounding == "stochastic" else None
+        rest = [*self._flat, self._noise()] if self.kernel.kind.rounding == "stochastic" else self._flat
         if self._gathers:
-            values, gradients = [real(m.p) for m in self._members], [real(m.p.grad) for m in self._members]
+            values, gradients = [m.p for m in self._members], [m.p.grad for m in self._members]
+            if self._paired:
+                values, gradients = [real(p) for p in values], [real(g) for g in gradients]
             torch._foreach_copy_(self._g_parts, gradients)
             torch._foreach_copy_(self._p_parts, values)
-            self.kernel(self._p, self._g, vector, self._flat, noise)
+            self.kernel(self._p, self._g, vector, rest)
             torch._foreach_copy_(values, self._p_parts)
         else:
-            (_, p, _), *_ = self._members
+            p = self._members[0].p
             if self._p.data_ptr() != p.data_ptr():  # the user has given it other data
                 self._p = _line(real(p.detach()))
-            self.kernel(self._p, _line(real(p.grad)), vector, self._flat, noise)
+            self.kernel(self._p, _line(real(p.grad) if self._paired else p.grad), vector, rest)
             torch._C._increment_version((p,))  # which a kernel does not do
         self.done += 1
         for m in self._members:
@@ -186,7 +189,7 @@ class Bucket:
             for m, views in zip(self._members, self._views, strict=True):
                 m.state.update(single)
                 views.update(single)
-        self._needs()
+            self._needs()
 
     def _noise(self) -> Tensor:
         whole, parts = _room(self._members, torch.int32)
@@ -208,6 +211,7 @@ def real(x: Any) -> Tensor:
     return torch.view_as_real(x) if x.is_complex() else x
 
 
-def _line(x: Tensor) -> Tensor:
+def _line(x: Any) -> Tensor:
     """All of `x` as one dimension, in the order in which it lies in memory."""
-    return x if x.ndim == 1 else x.as_strided((x.numel(),), (1,))
+    line: Tensor = x if x.ndim == 1 else x.as_strided((x.numel(),), (1,))
+    return line

@@ -1,8 +1,10 @@
 """Where a step would begin from numbers that are not finite."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
@@ -17,16 +19,37 @@ def nonfinite_in(groups: Iterable[Mapping[str, Any]], moved: Mapping[Tensor, Any
 
     A parameter that was finite when it first moved is made infinite by a step only, and its next gradient tells.
     """
+    looked: list[tuple[int, Mapping[str, Any], int, Tensor]] = []
     for number, group in enumerate(groups):
         for i, p in enumerate(group["params"]):
-            if p.grad is None:
-                continue
+            if p.grad is not None:
+                looked.append((number, group, i, p.grad))
+                if not moved.get(p):
+                    looked.append((number, group, i, p.detach()))
+    if _finite_together([x for *_, x in looked]):
+        return None
+    for number, group, i, x in looked:
+        values = _values(x)
+        if not bool(values.isfinite().all()):
+            p = group["params"][i]
             step = moved[p]["step"] + 1 if moved.get(p) else 1
-            if not _finite(p.grad):
-                return f"the gradient of {_name(group, number, i)} is not finite at its step {step} ({_count(p.grad)})"
-            if step == 1 and not _finite(p.detach()):
-                return f"{_name(group, number, i)} is not finite before its first step ({_count(p.detach())})"
+            if x is p.grad:
+                return f"the gradient of {_name(group, number, i)} is not finite at its step {step} ({_count(values)})"
+            return f"{_name(group, number, i)} is not finite before its first step ({_count(values)})"
     return None
+
+
+def _finite_together(tensors: list[Tensor]) -> bool:
+    """Whether all sums are finite: one pass without a temporary, and one look at the result for each device.
+
+    A NaN or an infinity makes a sum NaN or infinite. So can finite numbers near the largest that there is: where a sum
+    is not finite the numbers themselves must be looked at.
+    """
+    sums: dict[torch.device, list[Tensor]] = {}
+    for x in tensors:
+        total = _values(x).sum(dtype=torch.float32) if x.dtype.itemsize < 4 else _values(x).sum()
+        sums.setdefault(x.device, []).append(torch.view_as_real(total).sum() if x.is_complex() else total)
+    return all(math.isfinite(torch.stack([x.double() for x in found]).sum().item()) for found in sums.values())
 
 
 def _name(group: Mapping[str, Any], number: int, i: int) -> str:
@@ -34,13 +57,10 @@ def _name(group: Mapping[str, Any], number: int, i: int) -> str:
     return f"parameter '{names[i]}'" if names else f"parameter '{i} of group {number}'"
 
 
-def _finite(x: Tensor) -> bool:
-    values = x._values() if x.is_sparse else x
-    # One pass without a temporary tensor. The norm of large finite numbers can overflow: a bad one is looked at again.
-    return bool(values.norm().isfinite()) or bool(values.isfinite().all())
+def _values(x: Tensor) -> Tensor:
+    return x._values() if x.is_sparse else x
 
 
-def _count(x: Tensor) -> str:
-    values = x._values() if x.is_sparse else x
+def _count(values: Tensor) -> str:
     nan, inf = int(values.isnan().sum()), int(values.isinf().sum())
     return f"{nan} NaN and {inf} infinite of {values.numel()}"
