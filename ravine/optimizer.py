@@ -26,6 +26,7 @@ from ravine.engine.rounding import (
     to_nearest,
     widened,
 )
+from ravine.engine.translation import is_torchs, read, write
 from ravine.schedules import Schedule, constant
 
 NONFINITE = ("raise", "skip", "ignore")
@@ -231,14 +232,21 @@ class Optimizer(torch.optim.Optimizer):
                 for p, value in resting:
                     p.copy_(value)
 
+    def torch_state_dict(self) -> dict[str, Any]:
+        """The state in the form of the torch.optim optimizer that does the same, whose `load_state_dict` takes it."""
+        return write([rule_of(group) for group in self.param_groups], self.state_dict())
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state, to the bit; parameters are matched by name where both sides have names.
 
-        Refuses another rule's state, and one that does not fit the parameters, before anything has changed.
+        A checkpoint of the torch.optim optimizer that does the same is read as well. Refuses another rule's state, and
+        one that does not fit the parameters, before anything has changed.
         """
         fitted: dict[str, Any] = {}
 
         def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            if is_torchs(given):
+                given = read(self.param_groups, [rule_of(group) for group in self.param_groups], given)
             fitted.update(given, param_groups=matched(self.param_groups, given["param_groups"]))
             for p, kept, group in pairs(self.param_groups, fitted):
                 check_state(kept, self._fresh(p, rule_of(group)))
@@ -250,9 +258,9 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             last.remove()
         # torch casts every floating state to the dtype of its parameter; a state's own dtype is part of the rule.
-        for p, kept, _ in pairs(self.param_groups, fitted):
-            tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
-            self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
+        for p, kept, group in pairs(self.param_groups, fitted):
+            for key, fresh in self._fresh(p, rule_of(group)).items():
+                self.state[p][key] = kept[key].detach().clone().to(p.device, fresh.dtype)
 
 
 def _kept(state: Mapping[str, Any]) -> dict[str, Tensor]:

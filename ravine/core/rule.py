@@ -12,6 +12,7 @@ from torch import Tensor
 from ravine.core.declared import Declared, types
 from ravine.core.errors import RavineError
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 State = dict[str, Tensor]
 Totals = Mapping[int, Mapping[str, Tensor]]  # by the link's place in the chain, then by name
@@ -68,6 +69,10 @@ class Rule(Declared):
     def judged(self, p: Tensor, **state: Tensor) -> Tensor:
         return p
 
+    def in_torch(self) -> TorchFormat | None:
+        """How torch.optim writes what this rule keeps; None where torch has no such rule."""
+        return None
+
     @classmethod
     def arguments_of_specs(cls) -> list[str]:
         return ["lr", *super().arguments_of_specs()]  # which the group takes before the rule is made
@@ -105,19 +110,20 @@ class Rule(Declared):
             if link.summarizes():
                 given["totals"] = (totals or {})[i]
             g, kept = link.update(g, p, t, **given)
-            new |= {self._key(i, key): value for key, value in kept.items()}
+            new |= {self.key(i, key): value for key, value in kept.items()}
         return g, 1.0 if applied else lr, new
 
     def start(self, p: Tensor) -> State:
         """The state of all links for the parameter `p`."""
-        return {self._key(i, key): v for i, link in enumerate(self.links) for key, v in link.init(p).items()}
+        return {self.key(i, key): v for i, link in enumerate(self.links) for key, v in link.init(p).items()}
 
     def part(self, i: int, state: State) -> State:
         """The state of link `i` alone, under the names that it gave."""
-        prefix = self._key(i, "")
+        prefix = self.key(i, "")
         return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
-    def _key(self, i: int, key: str) -> str:
+    def key(self, i: int, key: str) -> str:
+        """The name in a chain's state of what link `i` calls `key`."""
         return key if len(self.links) == 1 else f"{i}.{key}"
 
     @classmethod
@@ -136,7 +142,8 @@ class Rule(Declared):
         return (self,)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, str]]:
+    def places(self) -> dict[str, tuple[int, str]]:
+        """The numeric hyperparameters by their names in `numbers()`: the link each is of, and what that calls it."""
         places: dict[str, tuple[int, str]] = {}
         for i, link in enumerate(self.links):
             for field in _numeric(type(link)):
@@ -152,12 +159,12 @@ class Rule(Declared):
 
         They live in the optimizer's param groups, where schedulers and users change them.
         """
-        return {key: getattr(self.links[i], field) for key, (i, field) in self._places.items()}
+        return {key: getattr(self.links[i], field) for key, (i, field) in self.places.items()}
 
     def with_numbers(self, values: Mapping[str, float]) -> "Rule":
         """The same rule with the numeric hyperparameters named in `values` set and checked."""
         links = list(self.links)
-        for key, (i, field) in self._places.items():
+        for key, (i, field) in self.places.items():
             if key in values and values[key] != getattr(links[i], field):
                 links[i] = dataclasses.replace(links[i], **{field: values[key]})
         return chain(*links)
@@ -165,7 +172,7 @@ class Rule(Declared):
     def bound(self, values: Mapping[str, Tensor]) -> "Rule":
         """The same rule with 0-d tensors for numbers, which are not checked: as it is compiled."""
         links = [copy.copy(link) for link in self.links]
-        for key, (i, field) in self._places.items():
+        for key, (i, field) in self.places.items():
             object.__setattr__(links[i], field, values[key])
         return chain(*links)
 
@@ -191,7 +198,7 @@ class Rule(Declared):
         """What a race may tune, by the names of `numbers()`, with `lr` first."""
         rates = [link.space["lr"] for link in self.links if "lr" in link.space]
         found = {"lr": rates[0]} if rates else {}
-        for key, (i, field) in self._places.items():
+        for key, (i, field) in self.places.items():
             if field in self.links[i].space:
                 found[key] = self.links[i].space[field]
         return found

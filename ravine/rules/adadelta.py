@@ -7,6 +7,7 @@ from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,6 @@ class Adadelta(Rule):
         r = self.rho * state["r"] + (1 - self.rho) * g * g
         u = (state["s"] + self.eps).sqrt() / (r + self.eps).sqrt() * g
         return u, {"r": r, "s": self.rho * state["s"] + (1 - self.rho) * u * u}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat({"r": "square_avg", "s": "acc_delta"}, {"rho": "rho", "eps": "eps"})

@@ -7,6 +7,7 @@ from torch import Tensor, full_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,7 @@ class AdaGrad(Rule):
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         r = state["r"] + g * g
         return g / (r.sqrt() + self.eps) / (1 + (t - 1) * self.lr_decay), {"r": r}
+
+    def in_torch(self) -> TorchFormat | None:
+        numbers = {"eps": "eps", "initial_accumulator_value": "initial", "lr_decay": "lr_decay"}
+        return TorchFormat({"r": "sum"}, numbers)

@@ -7,6 +7,7 @@ from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE
+from ravine.core.torch_format import BETAS, MOMENTS, TorchFormat
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,6 @@ class Adam(Rule):
         v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         u = m / (1 - self.beta1**t) / ((v / (1 - self.beta2**t)).sqrt() + self.eps)
         return u, {"m": m, "v": v}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat(MOMENTS, BETAS, {"amsgrad": False})

@@ -7,6 +7,7 @@ from torch import Tensor, maximum, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE
+from ravine.core.torch_format import BETAS, TorchFormat
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,6 @@ class Adamax(Rule):
         m = self.beta1 * state["m"] + (1 - self.beta1) * g
         v = maximum(self.beta2 * state["v"], g.abs() + self.eps)
         return m / (1 - self.beta1**t) / v, {"m": m, "v": v}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat({"m": "exp_avg", "v": "exp_inf"}, BETAS)

@@ -7,6 +7,7 @@ from torch import Tensor, maximum, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE
+from ravine.core.torch_format import BETAS, MOMENTS, TorchFormat
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,6 @@ class AMSGrad(Rule):
         w = maximum(state["w"], v)
         u = m / (1 - self.beta1**t) / ((w / (1 - self.beta2**t)).sqrt() + self.eps)
         return u, {"m": m, "v": v, "w": w}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat(MOMENTS | {"w": "max_exp_avg_sq"}, BETAS, {"amsgrad": True})

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,6 @@ class Decay(Rule):
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         return g + state["lr"] * self.weight_decay * p, {}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat(numbers={"weight_decay": "weight_decay"}, counts=False)

@@ -8,6 +8,7 @@ from torch import Tensor, zeros_like
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,9 @@ class Momentum(Rule):
         share = state["lr"] if self.applies_lr else 1 - self.dampening * (t > 1)
         m = self.momentum * state["m"] + share * g
         return m, {"m": m}
+
+    def in_torch(self) -> TorchFormat | None:
+        if self.form == "book":
+            return None
+        numbers = {"momentum": "momentum", "dampening": "dampening"}
+        return TorchFormat({"m": "momentum_buffer"}, numbers, {"nesterov": False}, counts=False)

@@ -8,6 +8,7 @@ from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE
+from ravine.core.torch_format import BETAS, MOMENTS, TorchFormat
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,6 @@ class NAdam(Rule):
         v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         look = ahead / (1 - w * ahead) * m + (1 - mu) / (1 - w) * g
         return look / ((v / (1 - self.beta2**t)).sqrt() + self.eps), {"m": m, "v": v, "w": w}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat(MOMENTS | {"w": "mu_product"}, BETAS | {"momentum_decay": "momentum_decay"})

@@ -7,6 +7,7 @@ from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,9 @@ class Nesterov(Rule):
 
     def judged(self, p: Tensor, **state: Tensor) -> Tensor:
         return p + self.momentum * state["m"] if self.judges_elsewhere else p
+
+    def in_torch(self) -> TorchFormat | None:
+        if self.form == "book":
+            return None
+        fixed = {"nesterov": True, "dampening": 0}
+        return TorchFormat({"m": "momentum_buffer"}, {"momentum": "momentum"}, fixed, counts=False)

@@ -7,6 +7,7 @@ from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State, choose
 from ravine.core.space import ADAPTIVE
+from ravine.core.torch_format import BETAS, MOMENTS, TorchFormat
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,6 @@ class RAdam(Rule):
         r = ((safe - 4) * (safe - 2) * top / ((top - 4) * (top - 2) * safe)) ** 0.5
         step = m / (1 - self.beta1**t)
         return choose(sure, step * (r * known**0.5) / (v.sqrt() + self.eps), step), {"m": m, "v": v}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat(MOMENTS, BETAS)

@@ -7,6 +7,7 @@ from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,9 @@ class RMSProp(Rule):
             new["m"] = self.rho * state["m"] + (1 - self.rho) * g
             r = r - new["m"] * new["m"]
         return g / ((r + self.eps).sqrt() if self.where == "inside" else r.sqrt() + self.eps), new
+
+    def in_torch(self) -> TorchFormat | None:
+        if self.where == "inside":
+            return None
+        state = {"r": "square_avg"} | ({"m": "grad_avg"} if self.centered else {})
+        return TorchFormat(state, {"alpha": "rho", "eps": "eps"}, {"centered": self.centered, "momentum": 0})

@@ -7,6 +7,7 @@ from torch import Tensor, where, zeros_like
 
 from ravine.core.rule import Rule, State, choose
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,7 @@ class Rprop(Rule):
         eta = eta.clamp(self.step_min, self.step_max)
         g = where(agreement < 0, 0.0, g)
         return eta * g.sign(), {"before": g, "eta": eta}
+
+    def in_torch(self) -> TorchFormat | None:
+        numbers = {"etas": ("eta_minus", "eta_plus"), "step_sizes": ("step_min", "step_max")}
+        return TorchFormat({"before": "prev", "eta": "step_size"}, numbers)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.core.torch_format import TorchFormat
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,6 @@ class SGD(Rule):
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         return g, {}
+
+    def in_torch(self) -> TorchFormat | None:
+        return TorchFormat(fixed={"momentum": 0, "dampening": 0, "nesterov": False}, counts=False)
