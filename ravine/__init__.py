@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ravine.assembly import assemble as assemble
+    from ravine.assembly import groups as groups
     from ravine.core.errors import RavineError as RavineError
     from ravine.core.probe import Moment as Moment
     from ravine.core.probe import Probe as Probe
@@ -31,6 +32,7 @@ _HOMES = {
     "assemble": "ravine.assembly",
     "chain": "ravine.core.rule",
     "early_stopping": "ravine.stopping",
+    "groups": "ravine.assembly",
     "parse": "ravine.core.spec",
     "race": "ravine.racing.race",
     "supervised": "ravine.core.supervised",

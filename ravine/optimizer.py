@@ -39,7 +39,7 @@ class Optimizer(torch.optim.Optimizer):
 
     params: parameters, named parameters or group dicts, as for any optimizer of torch. A group may bring its own
         `rule`, `lr`, `schedule` and hyperparameters.
-    rule: a rule or a chain of rules.
+    rule: a rule or a chain of rules; may be left out where every group brings its own, see `ravine.groups`.
     lr: the learning rate; None takes the rule's default.
     schedule: a factor on lr by the number of steps done, such as `warmup(100) * cosine(5000)`. torch's LR schedulers
         work too: they change `group["lr"]`, and `momentum` or `betas` where they cycle them.
@@ -68,7 +68,7 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        rule: Rule,
+        rule: Rule | None = None,
         lr: float | None = None,
         schedule: Schedule | None = None,
         maximize: bool = False,
@@ -76,7 +76,7 @@ class Optimizer(torch.optim.Optimizer):
         execution: str = "auto",
         rounding: str = "nearest",
     ) -> None:
-        if not isinstance(rule, Rule):
+        if rule is not None and not isinstance(rule, Rule):
             raise RavineError(f"rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
         choices = {"nonfinite": NONFINITE, "execution": EXECUTIONS, "rounding": ROUNDINGS}
         for (name, allowed), given in zip(choices.items(), (nonfinite, execution, rounding), strict=True):
@@ -116,6 +116,11 @@ class Optimizer(torch.optim.Optimizer):
         for group, rule, _ in moves:
             if not rule.sparse and any(g.is_sparse for p in group["params"] if (g := p.grad) is not None):
                 raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
+            if rule.scope != "element" and any(p.is_complex() for p in group["params"] if p.grad is not None):
+                raise RavineError(
+                    f"'{rule}' looks at whole tensors, which complex parameters have no order for: use one "
+                    "that looks at each weight alone, such as adam"
+                )
         if self.nonfinite != "ignore" and (found := nonfinite_in(self.param_groups, self.state)):
             if self.nonfinite == "raise":
                 raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")

@@ -244,7 +244,7 @@ class wsd(Schedule):
 class inverse_root(Schedule):
     """Falls as one over the root of the step once `steps` steps are done; before, it is 1.
 
-        sqrt(steps / max(k, steps))
+        sqrt(steps / max(k + 1, steps))
 
     Vaswani et al. 2017, eq. 3 (arXiv:1706.03762), when multiplied by warmup(steps).
     """
@@ -254,7 +254,7 @@ class inverse_root(Schedule):
     ranges = {"steps": "[1, inf)"}
 
     def __call__(self, k: int) -> float:
-        return math.sqrt(self.steps / max(k, self.steps))
+        return math.sqrt(self.steps / max(k + 1, self.steps))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ravine.core.errors import RavineError
 from ravine.core.roles import ROLES, role, roles
 from ravine.core.rule import Rule
 from ravine.core.spec import parse
-from ravine.rules import Adam, Decay, Momentum, chain
+from ravine.rules import SGD, Adam, Decay, Momentum, chain
 from ravine.schedules import cosine, linear, warmup
 
 
@@ -167,7 +167,7 @@ def frozen() -> nn.Module:
     [
         ("adam", frozen, "the model has no trainable parameters"),
         ("embedding: sgd; rest: adam", model, "no parameter of this model has the role 'embedding'; its roles are"),
-        ("hidden: sgd", model, "7 parameters belong to no group of 'hidden: sgd': add '; rest: ...'"),
+        ("hidden: sgd", model, "7 parameters belong to no group of 'hidden: sgd', '0.weight' among them"),
         ("hiden: sgd; rest: adam", model, "unknown role 'hiden': did you mean 'hidden'? Allowed: "),
         ("hidden: sgd; hidden: adam", model, "'hidden: sgd; hidden: adam' gives the role 'hidden' twice"),
         ("rest: sgd; rest: adam", model, "'rest: sgd; rest: adam' gives the role 'rest' twice"),
@@ -201,3 +201,54 @@ def test_schedules_that_are_bound_are_kept() -> None:
     optimizer = assemble(parse("sgd(lr=0.1) @ cosine(steps=7) * warmup(steps=2)"), nn.Linear(2, 2), 1000)
     assert optimizer.param_groups[0]["schedule"] == str(cosine(7) * warmup(2))
     assert math.isclose(cosine(7)(7), 0, abs_tol=1e-16)
+
+
+# groups by role, for one's own loop
+
+
+def test_groups_give_each_role_its_rule_and_leave_nothing_out():
+    net = model()
+    rest = "adam(lr=0.003) @ cosine(steps=9)"
+    made = ravine.groups(net, hidden=Momentum(0.95), bias={"rule": SGD(), "lr": 0.5}, rest=rest)
+    optimizer = ravine.Optimizer(made, lr=0.02)
+    role_of = roles(net)
+    said = {name: group["rule"] for group in optimizer.param_groups for name in group["param_names"]}
+    assert said.keys() == dict(net.named_parameters()).keys()
+    assert {(role_of[name], rule) for name, rule in said.items()} >= {("hidden", "momentum"), ("bias", "sgd")}
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.5, 0.003]
+    assert optimizer.param_groups[2]["schedule"] == "cosine(steps=9)"
+
+
+def test_frozen_parameters_are_in_their_group_and_move_once_they_are_thawed():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    net[1].requires_grad_(False)
+    optimizer = ravine.Optimizer(ravine.groups(net, rest=Adam()), lr=0.1)
+    before = net[1].weight.detach().clone()
+    for thawed in (False, True):
+        net[1].requires_grad_(thawed)
+        net(torch.ones(3)).sum().backward()
+        optimizer.step()
+        assert torch.equal(net[1].weight.detach(), before) != thawed
+    first = (net[1].weight.detach() - before).abs()
+    assert first.max().item() == pytest.approx(0.1, rel=1e-4), "its own first step, with its own bias correction"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, "groups needs a rule for a role, as in"),
+        ({"hiden": SGD()}, "unknown role 'hiden': did you mean 'hidden'"),
+        ({"hidden": SGD()}, "7 parameters belong to no group of groups\\(...\\), '0.weight' among them"),
+        ({"rest": 3}, "groups: rest= must be a rule such as Adam\\(\\), a spec or a dict, got 3"),
+        ({"rest": {"lr": 1}}, "groups: rest= as a dict needs 'rule' and no 'params', got"),
+        ({"rest": "bias: sgd; rest: adam"}, "must describe one group, without a role"),
+    ],
+)
+def test_groups_that_make_no_sense_are_refused(wanted, said):
+    with pytest.raises(RavineError, match=said):
+        ravine.groups(model(), **wanted)
+
+
+def test_without_a_rule_every_group_must_bring_one():
+    with pytest.raises(RavineError, match=r"a group's rule must be a rule such as ravine.rules.Adam\(\), got None"):
+        ravine.Optimizer(model().parameters(), lr=0.1)

@@ -261,3 +261,33 @@ def test_only_a_rule_that_judges_elsewhere_is_swapped() -> None:
     assert [rule.judges_elsewhere for rule in (Nesterov(), Adam(), Nesterov(form="book"))] == [False, False, True]
     assert chain(RMSProp(), Nesterov(form="book")).judges_elsewhere
     assert not chain(RMSProp(), Nesterov()).judges_elsewhere
+
+
+# ---------------------------------------------------------------- what cannot be optimized
+
+P = nn.Parameter(torch.ones(2))
+
+
+def test_complex_weights_and_rules_that_look_at_whole_tensors_do_not_go_together() -> None:
+    p = nn.Parameter(torch.ones(3, 2, dtype=torch.complex64))
+    p.grad = torch.ones_like(p)
+    optimizer = ravine.Optimizer([p], parts("centralize + sgd")[0].rule, 0.1)
+    with pytest.raises(RavineError, match=r"'centralize \+ sgd' looks at whole tensors.*use one that looks"):
+        optimizer.step()
+    assert torch.equal(p.detach(), torch.ones(3, 2, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "said"),
+    [
+        (list, ValueError, "empty parameter list"),
+        (lambda: iter(()), ValueError, "empty parameter list"),  # a generator used up
+        (lambda: [torch.ones(1, requires_grad=True) * 2], ValueError, "non-leaf"),
+        (lambda: [{"params": [P]}, {"params": [P]}], ValueError, "more than one parameter group"),
+        (lambda: [P, P], (ValueError, UserWarning), "duplicate parameters"),
+        (lambda: [3], TypeError, "can only optimize Tensors"),
+    ],
+)
+def test_what_is_no_list_of_parameters_is_refused(params: Callable[[], object], error: type, said: str) -> None:
+    with pytest.raises(error, match=said):
+        ravine.Optimizer(params(), Adam(), 0.1)

@@ -2,15 +2,33 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch.optim import lr_scheduler
 
 import ravine
 from ravine.core.errors import RavineError
 from ravine.core.spec import parse_schedules
 from ravine.rules import SGD
-from ravine.schedules import Product, Schedule, constant, cosine, linear, make_schedule, product, warmup
+from ravine.schedules import (
+    Product,
+    Schedule,
+    constant,
+    cosine,
+    exponential,
+    inverse,
+    inverse_root,
+    linear,
+    make_schedule,
+    one_cycle,
+    polynomial,
+    product,
+    step,
+    warmup,
+    wsd,
+)
 
 HALF = math.sqrt(0.5)
 
@@ -126,3 +144,73 @@ def test_a_schedule_is_a_schedule(schedule: object) -> None:
         RavineError, match=r"^schedule must be a schedule such as ravine\.schedules\.cosine\(1000\), got "
     ):
         ravine.Optimizer([torch.nn.Parameter(torch.zeros(1))], SGD(), schedule=schedule)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- values, beside torch's schedulers and the papers
+
+
+def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[float]:
+    """The factors of a scheduler of torch when 0, 1, ... steps are done."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, found = make(optimizer), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (step(every=7, gamma=0.3), lambda o: lr_scheduler.StepLR(o, 7, 0.3)),
+        (exponential(gamma=0.93), lambda o: lr_scheduler.ExponentialLR(o, 0.93)),
+        (polynomial(steps=30, power=1.7), lambda o: lr_scheduler.PolynomialLR(o, 30, 1.7)),
+        (linear(steps=25, final=0.2), lambda o: lr_scheduler.LinearLR(o, 1.0, 0.2, 25)),
+        (warmup(steps=10), lambda o: lr_scheduler.LinearLR(o, 0.1, 1.0, 9)),
+        (cosine(steps=40, final=0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 40, 0.1)),
+        (cosine(steps=40, restarts=3), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10)),
+        (cosine(steps=70, restarts=2, stretch=2.0), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10, 2)),
+    ],
+    ids=str,
+)
+def test_a_schedule_has_the_values_of_torchs_scheduler(ours: Schedule, theirs: Callable[..., Any]) -> None:
+    assert [ours(k) for k in range(40)] == pytest.approx(torchs(theirs, 40), rel=1e-12, abs=1e-12)
+
+
+def test_one_cycle_has_the_shape_of_torchs() -> None:
+    """torch counts its phases to the last step and not to the end of it: a difference of a step at most."""
+    theirs = torchs(lambda o: lr_scheduler.OneCycleLR(o, 1.0, 1000), 1000)
+    ours = [one_cycle(steps=1000)(k) for k in range(1001)]
+    assert ours[:1000] == pytest.approx(theirs, abs=0.006)
+    assert (ours[0], ours[300], ours[1000]) == pytest.approx((1 / 25, 1.0, 1 / 25 / 1e4), rel=1e-12)
+
+
+def test_warm_up_stable_decay_rises_stays_and_falls() -> None:
+    schedule = wsd(steps=100, warmup=10, decay=0.2, final=0.1)
+    assert [schedule(k) for k in (0, 4, 9, 10, 50, 80)] == pytest.approx([0.1, 0.5, 1, 1, 1, 1])
+    assert [schedule(k) for k in (90, 95, 100, 150)] == pytest.approx([0.55, 0.325, 0.1, 0.1])
+
+
+def test_inverse_root_with_warm_up_is_the_transformers() -> None:
+    """Vaswani et al. 2017, eq. 3, scaled so that its peak is 1: min(s^-0.5, s w^-1.5) sqrt(w) at s = k + 1."""
+    schedule = warmup(steps=50) * inverse_root(steps=50)
+    for k in range(400):
+        s = k + 1
+        wanted = min(s**-0.5, s * 50**-1.5) * 50**0.5
+        assert schedule(k) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_one_over_k_has_an_infinite_sum_of_which_the_squares_have_a_finite_one() -> None:
+    schedule = inverse(steps=10)
+    assert [schedule(k) for k in (0, 10, 90)] == pytest.approx([1, 0.5, 0.1])
+    sums = [math.fsum(schedule(k) for k in range(n)) for n in (10**3, 10**4, 10**5)]
+    squares = [math.fsum(schedule(k) ** 2 for k in range(n)) for n in (10**3, 10**4, 10**5)]
+    assert sums[2] - sums[1] > 0.99 * (sums[1] - sums[0]) > 20  # each decade adds 10 log 10
+    assert squares[2] - squares[1] < 0.2 * (squares[1] - squares[0])
+
+
+def test_the_books_linear_decay() -> None:
+    """Eq. 8.14: eps_k = (1 - a) eps_0 + a eps_tau with a = k / tau, and constant after tau."""
+    schedule = linear(steps=8, final=0.01)
+    assert [schedule(k) for k in (0, 2, 8, 100)] == pytest.approx([1, 0.75 + 0.25 * 0.01, 0.01, 0.01])
