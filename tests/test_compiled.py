@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from reference import RULES
 from torch import Tensor, nn
 
 import ravine
@@ -17,7 +18,6 @@ from ravine.core.rule import Rule
 from ravine.engine import compiled, execution, kernel
 from ravine.engine.kernel import Kernel
 from ravine.rules import SGD, Adam, AdaptiveClip, Decay, NAdam, chain
-from tests.reference import RULES
 
 SIZES = (1, 7, 8, 63, 1001)
 LINKS = ("decay", "clip_value", "sign")  # which only change another rule's step
