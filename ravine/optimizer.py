@@ -23,6 +23,7 @@ from ravine.engine.rounding import (
     compensated,
     is_low,
     noise_for,
+    normal_for,
     to_nearest,
     widened,
 )
@@ -32,6 +33,7 @@ from ravine.schedules import Schedule, constant
 NONFINITE = ("raise", "skip", "ignore")
 _KEPT = ("nonfinite", "execution", "rounding", "skipped")
 Summed = dict[str, Tensor]
+Totals = dict[tuple[int, str], Summed]  # by the link's place and name
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -114,6 +116,8 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         moves = [(group, rule_of(group), lr_of(group)) for group in self.param_groups]
         for group, rule, _ in moves:
+            if loss is None and any("loss" in link.needs for link in rule.links):
+                raise RavineError(f"'{rule}' needs the loss: give step a closure that returns it, as in step(closure)")
             if not rule.sparse and any(g.is_sparse for p in group["params"] if (g := p.grad) is not None):
                 raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
             if rule.scope != "element" and any(p.is_complex() for p in group["params"] if p.grad is not None):
@@ -126,8 +130,9 @@ class Optimizer(torch.optim.Optimizer):
                 raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")
             self.skipped += 1
             return loss
-        totals = self._totals(moves)
-        steps = [step for i, move in enumerate(moves) for step in self._steps(i, *move, totals)]
+        told = loss.detach() if isinstance(loss, Tensor) else loss
+        totals = self._totals(moves, told)
+        steps = [step for i, move in enumerate(moves) for step in self._steps(i, *move, totals, told)]
         for step in steps:
             step()
         for group in self.param_groups:
@@ -135,10 +140,10 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _steps(
-        self, number: int, group: dict[str, Any], rule: Rule, lr: float, totals: dict[tuple[int, str], Summed]
+        self, number: int, group: dict[str, Any], rule: Rule, lr: float, totals: Totals, loss: Any
     ) -> Iterator[Callable[[], None]]:
         """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
-        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, _mine(rule, totals))
+        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, _mine(rule, totals), loss)
         done: Collection[tuple[int, int]] = ()
         if compiles(self.execution, rule, group["params"]):
             compiled = self._compiled.get(number)
@@ -168,7 +173,7 @@ class Optimizer(torch.optim.Optimizer):
     def _move(self, place: tuple[int, int], p: Tensor, how: How) -> None:
         own, state = real(p), self._state(p, how.rule)
         g, seen, t, kept = self._given(p, how.rule, how.maximize)
-        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals)
+        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals, _more(own, place, t, how.loss))
         if not is_low(own.dtype):
             own.sub_(u, alpha=scale)
         elif self.rounding == "kahan":
@@ -199,19 +204,21 @@ class Optimizer(torch.optim.Optimizer):
         seen, g, state = widened(real(p)), widened(real(p.grad.to_dense())), self._state(p, rule)
         return -g if maximize else g, seen, state["step"] + 1, _kept(state)
 
-    def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]]) -> dict[tuple[int, str], Summed]:
+    def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]], loss: Any) -> Totals:
         """What links want summed over all parameters, link by link, since a later one sees what earlier ones made."""
-        totals: dict[tuple[int, str], Summed] = {}
+        totals: Totals = {}
         places = {(i, link.name) for _, rule, _ in moves for i, link in enumerate(rule.links) if link.summarizes()}
         for place in sorted(places):
             i, name = place
             summed: Summed = {}
-            for group, rule, lr in moves:
+            for number, (group, rule, lr) in enumerate(moves):
                 if i >= len(rule.links) or rule.links[i].name != name:
                     continue
                 mine = _mine(rule, totals)
-                for p in (p for p in group["params"] if p.grad is not None):
-                    for key, value in rule.summed(i, *self._given(p, rule, group["maximize"]), lr, mine).items():
+                for k, p in ((k, p) for k, p in enumerate(group["params"]) if p.grad is not None):
+                    given = self._given(p, rule, group["maximize"])
+                    more = _more(real(p), (number, k), given[2], loss)
+                    for key, value in rule.summed(i, *given, lr, mine, more).items():
                         summed[key] = summed[key] + value.to(summed[key].device) if key in summed else value
             totals[place] = summed
         return totals
@@ -268,11 +275,16 @@ class Optimizer(torch.optim.Optimizer):
                 self.state[p][key] = kept[key].detach().clone().to(p.device, fresh.dtype)
 
 
+def _more(p: Tensor, place: tuple[int, int], t: int, loss: Any) -> dict[str, Any]:
+    """What a rule may need besides for a step of one parameter."""
+    return {"loss": loss, "noise": lambda link: normal_for(p, (*place, link), t)}
+
+
 def _kept(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """A parameter's state as its rule knows it: without what is the engine's."""
     return {key: value for key, value in state.items() if key not in ("step", COMPENSATION)}
 
 
-def _mine(rule: Rule, totals: Mapping[tuple[int, str], Summed]) -> dict[int, Summed]:
+def _mine(rule: Rule, totals: Totals) -> dict[int, Summed]:
     """Of all totals, those of the rule's own links."""
     return {i: totals[i, link.name] for i, link in enumerate(rule.links) if (i, link.name) in totals}

@@ -41,7 +41,7 @@ def test_every_weight_of_a_low_precision_tensor_moves(way: str, dtype: torch.dty
 @both_ways
 @every_name
 def test_gradients_are_left_as_they_are(name: str, way: str) -> None:
-    """torch: SGD(foreach=True, nesterov=True) writes into p.grad, as do 32 of pytorch-optimizer; heavyball clears it."""
+    """torch: SGD(foreach=True, nesterov=True) writes into it, as do 32 of pytorch-optimizer; heavyball clears it."""
     options = {"momentum": 0.9, "nesterov": True} if name in ("SGD", "RMSprop") else {}
     p = nn.Parameter(torch.linspace(-1, 1, 1001))
     given = torch.sin(torch.arange(1001.0))

@@ -4,10 +4,12 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ravine
 from ravine import optim
@@ -291,3 +293,108 @@ def test_complex_weights_and_rules_that_look_at_whole_tensors_do_not_go_together
 def test_what_is_no_list_of_parameters_is_refused(params: Callable[[], object], error: type, said: str) -> None:
     with pytest.raises(error, match=said):
         ravine.Optimizer(params(), Adam(), 0.1)
+
+
+# ---------------------------------------------------------------- loss, noise, refreshing
+
+
+@dataclass(frozen=True)
+class Polyak(Rule, register=False):
+    """Polyak's step size for a minimum of 0: loss / ||g||^2, over all parameters."""
+
+    name = "test_polyak"
+    needs = frozenset({"loss"})
+    default_lr = 1.0
+
+    def summarize(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
+        return {"square": g.double().square().sum()}
+
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return g * (state["loss"] / state["totals"]["square"]), {}
+
+
+@dataclass(frozen=True)
+class Noisy(Rule, register=False):
+    name = "test_noisy"
+    needs = frozenset({"noise"})
+    default_lr = 1.0
+
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return g + state["noise"], {}
+
+
+@dataclass(frozen=True)
+class Remembering(Rule, register=False):
+    """Steps along the gradient of steps 1, 4, 7, ..."""
+
+    name = "test_remembering"
+    default_lr = 1.0
+
+    @property
+    def refreshes_every(self) -> int:
+        return 3
+
+    def init(self, p: Tensor) -> dict[str, Tensor]:
+        return {"kept": torch.zeros_like(p)}
+
+    def refresh(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
+        return {"kept": g.clone()}
+
+    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return state["kept"], {}
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules of above, known by name for as long as a test takes."""
+    for rule in (Polyak, Noisy, Remembering):
+        monkeypatch.setitem(Rule.registry, rule.name, rule)
+
+
+def test_a_rule_may_need_the_loss(known: None) -> None:
+    ps = [nn.Parameter(torch.tensor([3.0, -1.0], dtype=F64)), nn.Parameter(torch.tensor([2.0], dtype=F64))]
+    optimizer = ravine.Optimizer(ps, chain(Polyak(), ClipNorm(1e9)), 1.0)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = sum((p.square().sum() for p in ps), torch.zeros(()))
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) == 14
+    torch.testing.assert_close(torch.cat([p.detach() for p in ps]), torch.tensor([1.5, -0.5, 1.0], dtype=F64))
+    with pytest.raises(RavineError, match=r"needs the loss: give step a closure that returns it, as in step"):
+        optimizer.step()
+
+
+def test_a_rule_may_need_noise_which_is_the_same_when_resumed(known: None) -> None:
+    def run(steps: range, state: dict[str, Any] | None, start: list[Tensor]) -> tuple[dict[str, Any], list[Tensor]]:
+        ps = [nn.Parameter(x.clone()) for x in start]
+        optimizer = ravine.Optimizer(ps, chain(Noisy(), Noisy()), 0.1)
+        if state:
+            optimizer.load_state_dict(state)
+        for _ in steps:
+            for p in ps:
+                p.grad = torch.zeros_like(p)
+            optimizer.step()
+        return optimizer.state_dict(), [p.detach() for p in ps]
+
+    zeros = [torch.zeros(2000), torch.zeros(2000)]
+    _, whole = run(range(4), None, zeros)
+    half = run(range(2), None, zeros)
+    assert all(map(torch.equal, run(range(2), *half)[1], whole))
+    assert not torch.equal(whole[0], whole[1])
+    assert whole[0].std().item() == pytest.approx(0.1 * math.sqrt(8), rel=0.1)  # four steps of two links
+
+
+def test_a_rule_may_refresh_what_is_dear_now_and_then(known: None) -> None:
+    p = nn.Parameter(torch.zeros(1, dtype=F64))
+    optimizer = ravine.Optimizer([p], Remembering(), 1.0, execution="auto")
+    places = []
+    for step in range(1, 8):
+        p.grad = torch.tensor([float(step)], dtype=F64)
+        optimizer.step()
+        places.append(-p.item())
+    assert places == [1, 2, 3, 7, 11, 15, 22]
+    with pytest.raises(RavineError, match="needs the loss, noise or refreshing, which kernels do not have"):
+        ravine.Optimizer([p], Remembering(), 1.0, execution="compiled").step()

@@ -15,6 +15,7 @@ from ravine.core.space import Dimension
 from ravine.core.torch_format import TorchFormat
 
 State = dict[str, Tensor]
+More = Mapping[str, Any]
 Totals = Mapping[int, Mapping[str, Tensor]]  # by the link's place in the chain, then by name
 SCOPES = ("element", "matrix", "tensor")  # from narrow to wide
 
@@ -34,8 +35,10 @@ class Rule(Declared):
 
     applies_lr: lr lives inside the state. `update` is handed `lr` and returns the whole displacement: `p` moves to
         `p - u`.
-    needs = {"lr"}: `update` is handed `lr` as far as it is part of `g` already: the learning rate behind a link that
-        applies it, 1 before.
+    needs: names of what `update` is handed besides. "lr", as far as it is part of `g` already: the learning rate behind
+        a link that applies it, 1 before; "loss", the number that the closure returned; "noise", standard normal numbers
+        of the shape of `p`, which the engine draws anew at each step and the same when a run is resumed.
+    refresh(g, p, t, **state): state that is dear to compute, before `update` at steps 1, 1 + every, 1 + 2 every, ...
     summarize(g, p, t, **state): 0-d tensors that the engine sums over all parameters and hands to `update` as `totals`.
     judges_elsewhere: the gradient is taken elsewhere than at the parameters that count, which `judged(p, **state)`
         gives.
@@ -66,6 +69,14 @@ class Rule(Declared):
     def summarize(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
         return {}
 
+    def refresh(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> State:
+        return {}
+
+    @property
+    def refreshes_every(self) -> int:
+        """The number of steps from one refresh to the next; 0 for a rule that has none."""
+        return 0
+
     def judged(self, p: Tensor, **state: Tensor) -> Tensor:
         return p
 
@@ -78,10 +89,14 @@ class Rule(Declared):
         return ["lr", *super().arguments_of_specs()]  # which the group takes before the rule is made
 
     def move(
-        self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None
-    ) -> tuple[Tensor, Any, State]:
-        """A step of all links: `(u, scale, new_state)`, after which the parameter stands at `p - scale * u`."""
-        return self._through(len(self.links), g, p, t, state, lr, totals)
+        self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None,
+        more: More | None = None,
+    ) -> tuple[Tensor, Any, State]:  # fmt: skip
+        """A step of all links: `(u, scale, new_state)`, after which the parameter stands at `p - scale * u`.
+
+        `more` tells what links may need besides: "loss", and "noise", which makes it for a link.
+        """
+        return self._through(len(self.links), g, p, t, state, lr, totals, more)
 
     def move_alone(self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any) -> tuple[Tensor, Any, State]:
         """The same for a parameter beside which there is no other: what is summed over all is its own."""
@@ -91,15 +106,17 @@ class Rule(Declared):
         return self.move(g, p, t, state, lr, totals)
 
     def summed(
-        self, i: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None
-    ) -> Mapping[str, Tensor]:
+        self, i: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None,
+        more: More | None = None,
+    ) -> Mapping[str, Tensor]:  # fmt: skip
         """What link `i` wants summed over all parameters; `totals` are those of the links before."""
-        g, _, _ = self._through(i, g, p, t, state, lr, totals)
+        g, _, _ = self._through(i, g, p, t, state, lr, totals, more)
         return self.links[i].summarize(g, p, t, **self.part(i, state))
 
     def _through(
-        self, end: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None
-    ) -> tuple[Tensor, Any, State]:
+        self, end: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None,
+        more: More | None = None,
+    ) -> tuple[Tensor, Any, State]:  # fmt: skip
         new: State = {}
         applied = False
         for i, link in enumerate(self.links[:end]):
@@ -109,6 +126,14 @@ class Rule(Declared):
                 given["lr"] = lr if applied else 1.0
             if link.summarizes():
                 given["totals"] = (totals or {})[i]
+            if "loss" in link.needs:
+                given["loss"] = (more or {})["loss"]
+            if "noise" in link.needs:
+                given["noise"] = (more or {})["noise"](i)
+            if link.refreshes_every and (t - 1) % link.refreshes_every == 0:
+                fresh = link.refresh(g, p, t, **given)
+                given |= fresh
+                new |= {self.key(i, key): value for key, value in fresh.items()}
             g, kept = link.update(g, p, t, **given)
             new |= {self.key(i, key): value for key, value in kept.items()}
         return g, 1.0 if applied else lr, new
@@ -129,6 +154,11 @@ class Rule(Declared):
     @classmethod
     def summarizes(cls) -> bool:
         return cls.summarize is not Rule.summarize
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is nothing but `update` on gradient, state and numbers, which can be compiled."""
+        return not any({"loss", "noise"} & link.needs or link.refreshes_every for link in self.links)
 
     def judgement(self, p: Tensor, state: State) -> Tensor:
         """The parameters to be judged, from those at which the gradient is taken."""

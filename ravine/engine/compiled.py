@@ -37,6 +37,7 @@ class How(NamedTuple):
     maximize: bool
     rounding: str
     totals: Totals
+    loss: Any = None
 
 
 def fits(p: Tensor) -> bool:

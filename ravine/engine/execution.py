@@ -17,14 +17,15 @@ def compiles(execution: str, rule: Rule, params: Sequence[Tensor]) -> bool:
     """Whether a group's step is to be compiled; raises where that was asked for and cannot be."""
     if execution == "loop" or not params or (execution == "auto" and sum(p.numel() for p in params) < AUTO):
         return False
-    reason = ""
     if rule.scope != "element":
         reason = f"'{rule}' looks at whole tensors, and kernels at single weights"
+    elif not rule.is_plain:
+        reason = f"'{rule}' needs the loss, noise or refreshing, which kernels do not have"
     else:
         reason = cannot_compile(params[0].device.type)
     if reason and execution == "compiled":
         raise RavineError(f"execution='compiled' is not possible: {reason}; use execution='auto' or 'loop'")
-    if reason and rule.scope == "element":
+    if reason and rule.scope == "element" and rule.is_plain:
         _warn_once(reason)
     return not reason
 

@@ -58,11 +58,19 @@ def compensated(p: Tensor, u: Tensor, scale: Any, compensation: Tensor) -> tuple
     return moved, (change - (moved.float() - p.float())).to(p.dtype)
 
 
-def noise_for(p: Tensor, place: tuple[int, int], t: int) -> Tensor:
-    """The noise of parameter `place` (group, number) at its step `t`: drawn anew from these alone.
-
-    So nothing has to be kept, and a resumed run draws what it would have drawn.
-    """
-    draw = torch.Generator(p.device).manual_seed(derive(t, "rounding", *place))
+def noise_for(p: Tensor, place: tuple[int, ...], t: int) -> Tensor:
+    """The noise with which parameter `place` (group, number) is rounded at its step `t`."""
     high = 1 << _DROPPED[p.dtype]
+    draw = _draw_for(p, "rounding", place, t)
     return torch.randint(0, high, p.shape, generator=draw, dtype=torch.int32, device=p.device)
+
+
+def normal_for(p: Tensor, place: tuple[int, ...], t: int) -> Tensor:
+    """Standard normal numbers for the step `t` of parameter `place` (group, number, link)."""
+    dtype = torch.float32 if is_low(p.dtype) else p.dtype
+    return torch.randn(p.shape, generator=_draw_for(p, "noise", place, t), dtype=dtype, device=p.device)
+
+
+def _draw_for(p: Tensor, use: str, place: tuple[int, ...], t: int) -> torch.Generator:
+    """A generator that is made anew from what it is for: nothing has to be kept, and a resumed run draws the same."""
+    return torch.Generator(p.device).manual_seed(derive(t, use, *place))
