@@ -52,7 +52,7 @@ def factors(schedule: Schedule, count: int) -> list[float]:
         (warmup(2) * cosine(4), [0.5, (1 + HALF) / 2, 0.5, (1 - HALF) / 2, 0, 0]),
         (constant(2) * linear(2, final=0) * constant(0.5), [1, 0.5, 0, 0]),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, Schedule) else "torch",
 )
 def test_factors(schedule: Schedule, expected: list[float]) -> None:
     assert factors(schedule, len(expected)) == pytest.approx(expected, rel=1e-15, abs=1e-16)
@@ -172,7 +172,7 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[flo
         (cosine(steps=40, restarts=3), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10)),
         (cosine(steps=70, restarts=2, stretch=2.0), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10, 2)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, Schedule) else "torch",
 )
 def test_a_schedule_has_the_values_of_torchs_scheduler(ours: Schedule, theirs: Callable[..., Any]) -> None:
     assert [ours(k) for k in range(40)] == pytest.approx(torchs(theirs, 40), rel=1e-12, abs=1e-12)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +63,10 @@ def download(client: str, requirement: str, archive: str, sha256: str, work: Pat
 
 
 def _pip() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # setuptools hooks itself into the search for pip, and warns of torch's distutils
+        found = importlib.util.find_spec("pip")
+    if found is not None:
         return [sys.executable, "-m", "pip"]
     return [_program("pip")]
 
