@@ -1,5 +1,6 @@
 """The one torch.optim.Optimizer: it owns groups, state, checkpoints and the loop; rules own the maths."""
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 import ravine.rules  # noqa: F401  # makes the built-in names known, so that checkpoints can be read back
+from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule
-from ravine.engine.checkpoint import check_state, matched, pairs
+from ravine.engine.checkpoint import fitting, pairs
 from ravine.engine.compiled import Compiled, How, Member, fits, real
 from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
@@ -22,18 +24,18 @@ from ravine.engine.rounding import (
     by_chance,
     compensated,
     is_low,
+    kept_by_rule,
     noise_for,
     normal_for,
     to_nearest,
     widened,
 )
-from ravine.engine.translation import is_torchs, read, write
+from ravine.engine.summing import Summed, Totals, mine, totals
+from ravine.engine.translation import write
 from ravine.schedules import Schedule, constant
 
 NONFINITE = ("raise", "skip", "ignore")
-_KEPT = ("nonfinite", "execution", "rounding", "skipped")
-Summed = dict[str, Tensor]
-Totals = dict[tuple[int, str], Summed]  # by the link's place and name
+_KEPT = ("nonfinite", "execution", "rounding", "seed", "skipped")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -54,6 +56,7 @@ class Optimizer(torch.optim.Optimizer):
         million weights and more, where that is possible. All give the same numbers, to the last bits.
     rounding: how steps end in weights of bf16 or fp16: to the "nearest", "stochastic" (right on average), or "kahan"
         (exact, with a second tensor); smaller steps than a weight's last bit are otherwise lost.
+    seed: of the noise for stochastic rounding and for rules that need noise.
 
     The numeric hyperparameters stand in `param_groups` under their names and may be changed between steps. Each
     parameter counts its own steps, so one whose first gradient comes late gets its own bias correction. Raises
@@ -77,6 +80,7 @@ class Optimizer(torch.optim.Optimizer):
         nonfinite: str = "raise",
         execution: str = "auto",
         rounding: str = "nearest",
+        seed: int = 0,
     ) -> None:
         if rule is not None and not isinstance(rule, Rule):
             raise RavineError(f"rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
@@ -85,7 +89,10 @@ class Optimizer(torch.optim.Optimizer):
             if given not in allowed:
                 raise unknown(f"choice of {name}=", str(given), allowed)
         self.nonfinite, self.execution, self.rounding, self.skipped = nonfinite, execution, rounding, 0
+        check_value("seed", seed, int, "[0, inf)")
+        self.seed = seed
         self._compiled: dict[int, Compiled] = {}
+        self._swapped = False
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,13 +100,19 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._compiled = {}
+        self._compiled, self._swapped = {}, False
         self.param_groups = [Group(group) for group in self.param_groups]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         given = {key: self.defaults[key] for key in ("rule", "lr", "schedule", "maximize")} | param_group
         group = make_group(given)
-        super().add_param_group(group)
+        with warnings.catch_warnings():  # torch warns of a parameter that is given twice, and steps it twice
+            warnings.filterwarnings("error", "optimizer contains a parameter group with duplicate parameters")
+            try:
+                super().add_param_group(group)
+            except UserWarning as error:
+                self.param_groups = [kept for kept in self.param_groups if kept is not group]
+                raise RavineError(f"a parameter is given twice in one group: {error}") from error
         self.defaults.update({key: group[key] for key in CYCLED if key in group and key not in self.defaults})
 
     @overload
@@ -131,8 +144,9 @@ class Optimizer(torch.optim.Optimizer):
             self.skipped += 1
             return loss
         told = loss.detach() if isinstance(loss, Tensor) else loss
-        totals = self._totals(moves, told)
-        steps = [step for i, move in enumerate(moves) for step in self._steps(i, *move, totals, told)]
+        summands = [partial(self._summands, i, *move, told) for i, move in enumerate(moves)]
+        summed = totals([rule for _, rule, _ in moves], summands)
+        steps = [step for i, move in enumerate(moves) for step in self._steps(i, *move, summed, told)]
         for step in steps:
             step()
         for group in self.param_groups:
@@ -140,47 +154,68 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _steps(
-        self, number: int, group: dict[str, Any], rule: Rule, lr: float, totals: Totals, loss: Any
+        self, number: int, group: dict[str, Any], rule: Rule, lr: float, found: Totals, loss: Any
     ) -> Iterator[Callable[[], None]]:
         """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
-        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, _mine(rule, totals), loss)
+        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, mine(rule, found), loss)
         done: Collection[tuple[int, int]] = ()
         if compiles(self.execution, rule, group["params"]):
             compiled = self._compiled.get(number)
-            if compiled is None or not compiled.holds(len([1 for p in group["params"] if p.grad is not None]), how):
-                compiled = self._gathered(number, group["params"], how)
+            if compiled is None or not compiled.holds(group["params"], self.state, how):
+                compiled = self._gathered(number, group, how)
             if compiled is not None:
-                self._compiled[number] = compiled
                 yield partial(compiled.step, how)
                 if compiled.complete:
                     return
                 done = compiled.places
         for i, p in enumerate(group["params"]):
             if p.grad is not None and (number, i) not in done:
-                yield partial(self._move, (number, i), p, how)
+                yield partial(self._move, self._label(group, number, i), p, how)
 
-    def _gathered(self, number: int, params: list[Tensor], how: How) -> Compiled | None:
+    def _gathered(self, number: int, group: dict[str, Any], how: How) -> Compiled | None:
         """The compiled step of those parameters of a group for which there can be one."""
-        todo = [((number, i), p) for i, p in enumerate(params) if p.grad is not None]
-        members = [Member(place, p, self._state(p, how.rule)) for place, p in todo if fits(p)]
+        for i in [i for i in self._compiled if i == number or i >= len(self.param_groups)]:
+            self._compiled.pop(i).release()
+        todo = [(i, p) for i, p in enumerate(group["params"]) if p.grad is not None]
+        members = [
+            Member((number, i), p, self._state(p, how.rule), self._label(group, number, i)) for i, p in todo if fits(p)
+        ]
         try:
-            return Compiled(members, len(todo), how)
+            self._compiled[number] = Compiled(members, len(todo), how)
+            return self._compiled[number]
+        except RavineError:
+            raise
         except Exception as error:
             compiling_failed(self.execution, error)
             self.execution = "loop"
             return None
 
-    def _move(self, place: tuple[int, int], p: Tensor, how: How) -> None:
+    def _label(self, group: dict[str, Any], number: int, i: int) -> tuple[Any, ...]:
+        """What a parameter's noise is drawn from: the seed, and its name, or its place where it has none."""
+        return (self.seed, group["param_names"][i]) if "param_names" in group else (self.seed, number, i)
+
+    def _summands(
+        self, number: int, group: dict[str, Any], rule: Rule, lr: float, loss: Any, before: Mapping[int, Summed]
+    ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """What `Rule.summed` takes of each parameter of a group."""
+        for i, p in enumerate(group["params"]):
+            if p.grad is not None:
+                given = self._given(p, rule, group["maximize"])
+                more = _more(real(p), self._label(group, number, i), given[2], loss)
+                yield (*given, lr), {"totals": before, "more": more}
+
+    def _move(self, label: tuple[Any, ...], p: Tensor, how: How) -> None:
         own, state = real(p), self._state(p, how.rule)
         g, seen, t, kept = self._given(p, how.rule, how.maximize)
-        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals, _more(own, place, t, how.loss))
+        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals, _more(own, label, t, how.loss))
+        new = {key: x.clone() if x is g else x for key, x in new.items()}  # the user's gradient is not ours to keep
         if not is_low(own.dtype):
             own.sub_(u, alpha=scale)
         elif self.rounding == "kahan":
             moved, new[COMPENSATION] = compensated(own, u, scale, state[COMPENSATION])
             own.copy_(moved)
         elif self.rounding == "stochastic":
-            own.copy_(by_chance(own, u, scale, noise_for(own, place, t)))
+            own.copy_(by_chance(own, u, scale, noise_for(own, label, t)))
         else:
             own.copy_(to_nearest(own, u, scale))
         state.update(new, step=t)
@@ -202,26 +237,7 @@ class Optimizer(torch.optim.Optimizer):
         """What a rule is given of a parameter for its next step: gradient, value, the step's number, and its state."""
         assert p.grad is not None
         seen, g, state = widened(real(p)), widened(real(p.grad.to_dense())), self._state(p, rule)
-        return -g if maximize else g, seen, state["step"] + 1, _kept(state)
-
-    def _totals(self, moves: list[tuple[dict[str, Any], Rule, float]], loss: Any) -> Totals:
-        """What links want summed over all parameters, link by link, since a later one sees what earlier ones made."""
-        totals: Totals = {}
-        places = {(i, link.name) for _, rule, _ in moves for i, link in enumerate(rule.links) if link.summarizes()}
-        for place in sorted(places):
-            i, name = place
-            summed: Summed = {}
-            for number, (group, rule, lr) in enumerate(moves):
-                if i >= len(rule.links) or rule.links[i].name != name:
-                    continue
-                mine = _mine(rule, totals)
-                for k, p in ((k, p) for k, p in enumerate(group["params"]) if p.grad is not None):
-                    given = self._given(p, rule, group["maximize"])
-                    more = _more(real(p), (number, k), given[2], loss)
-                    for key, value in rule.summed(i, *given, lr, mine, more).items():
-                        summed[key] = summed[key] + value.to(summed[key].device) if key in summed else value
-            totals[place] = summed
-        return totals
+        return -g if maximize else g, seen, state["step"] + 1, kept_by_rule(state)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -229,7 +245,11 @@ class Optimizer(torch.optim.Optimizer):
 
         They differ for a rule such as Nesterov(form="book"); for the others nothing happens.
         """
+        if self._swapped:  # they are already those
+            yield
+            return
         resting: list[tuple[Tensor, Tensor]] = []
+        self._swapped = True
         try:
             with torch.no_grad():
                 for group in self.param_groups:
@@ -237,16 +257,17 @@ class Optimizer(torch.optim.Optimizer):
                     for p in group["params"] if rule.judges_elsewhere else ():
                         if state := self.state.get(p):
                             resting.append((p, p.detach().clone()))
-                            real(p).copy_(rule.judgement(widened(real(p)), _kept(state)))
+                            real(p).copy_(rule.judgement(widened(real(p)), kept_by_rule(state)))
             yield
         finally:
+            self._swapped = False
             with torch.no_grad():
                 for p, value in resting:
                     p.copy_(value)
 
     def torch_state_dict(self) -> dict[str, Any]:
         """The state in the form of the torch.optim optimizer that does the same, whose `load_state_dict` takes it."""
-        return write([rule_of(group) for group in self.param_groups], self.state_dict())
+        return write(self.param_groups, [rule_of(group) for group in self.param_groups], self.state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state, to the bit; parameters are matched by name where both sides have names.
@@ -257,11 +278,7 @@ class Optimizer(torch.optim.Optimizer):
         fitted: dict[str, Any] = {}
 
         def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            if is_torchs(given):
-                given = read(self.param_groups, [rule_of(group) for group in self.param_groups], given)
-            fitted.update(given, param_groups=matched(self.param_groups, given["param_groups"]))
-            for p, kept, group in pairs(self.param_groups, fitted):
-                check_state(kept, self._fresh(p, rule_of(group)))
+            fitted.update(fitting(self.param_groups, given, self._fresh))
             return fitted
 
         last = self.register_load_state_dict_pre_hook(fit)  # after the user's own
@@ -275,16 +292,6 @@ class Optimizer(torch.optim.Optimizer):
                 self.state[p][key] = kept[key].detach().clone().to(p.device, fresh.dtype)
 
 
-def _more(p: Tensor, place: tuple[int, int], t: int, loss: Any) -> dict[str, Any]:
+def _more(p: Tensor, label: tuple[Any, ...], t: int, loss: Any) -> dict[str, Any]:
     """What a rule may need besides for a step of one parameter."""
-    return {"loss": loss, "noise": lambda link: normal_for(p, (*place, link), t)}
-
-
-def _kept(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A parameter's state as its rule knows it: without what is the engine's."""
-    return {key: value for key, value in state.items() if key not in ("step", COMPENSATION)}
-
-
-def _mine(rule: Rule, totals: Totals) -> dict[int, Summed]:
-    """Of all totals, those of the rule's own links."""
-    return {i: totals[i, link.name] for i, link in enumerate(rule.links) if (i, link.name) in totals}
+    return {"loss": loss, "noise": lambda link: normal_for(p, (*label, link), t)}

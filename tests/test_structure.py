@@ -37,7 +37,7 @@ REPORT_MAY = {"core.record", "core.errors"}  # it starts without torch
 # files of core are one thing and free among themselves.
 COMPOSERS = {
     "rules": {"named"},
-    "engine": {"compiled"},
+    "engine": {"compiled", "checkpoint"},
     "racing": {"race", "plan", "verdict", "crew", "preload"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }

@@ -64,7 +64,7 @@ def download(client: str, requirement: str, archive: str, sha256: str, work: Pat
 
 def _pip() -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # setuptools hooks itself into the search for pip, and warns of torch's distutils
+        warnings.simplefilter("ignore")  # setuptools hooks itself into this search, and warns of torch's distutils
         found = importlib.util.find_spec("pip")
     if found is not None:
         return [sys.executable, "-m", "pip"]

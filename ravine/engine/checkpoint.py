@@ -1,16 +1,51 @@
 """Checkpoints: which saved state belongs to which parameter, and whether it fits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
+from ravine.core.rule import Rule
+from ravine.engine.group import lr_of, rule_of
+from ravine.engine.rounding import COMPENSATION
+from ravine.engine.translation import is_torchs, read
 
 Groups = list[dict[str, Any]]
+Fresh = Callable[[Tensor, Rule], dict[str, Tensor]]
 
 
-def matched(mine: Groups, saved: Groups) -> Groups:
+def fitting(mine: Groups, given: dict[str, Any], fresh: Fresh) -> dict[str, Any]:
+    """The saved state dict, ours or torch's, with its parameters in the order of `mine`; raises where it does not fit.
+
+    `fresh` makes the state of a parameter that has not moved.
+    """
+    if is_torchs(given):
+        given = read(mine, [rule_of(group) for group in mine], given)
+    fitted = given | {"param_groups": _matched(mine, given["param_groups"]), "state": dict(given["state"])}
+    for group, saved in zip(mine, fitted["param_groups"], strict=True):
+        wanted = {"lr", "schedule", "steps", "maximize", *rule_of(group).numbers()}
+        if missing := sorted(wanted - saved.keys()):
+            raise RavineError(f"a group of the checkpoint lacks '{missing[0]}'")
+        rule_of(saved)  # raise where a number is out of its range
+        lr_of(saved)
+        for p, i in zip(group["params"], saved["params"], strict=True):
+            if i in fitted["state"]:
+                fitted["state"][i] = _state(fitted["state"][i], fresh(p, rule_of(group)))
+    return fitted
+
+
+def _state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> dict[str, Any]:
+    """A saved state with or without what only the way of rounding keeps, checked."""
+    kept = {key: value for key, value in kept.items() if key != COMPENSATION or key in fresh}
+    if COMPENSATION in fresh:
+        kept.setdefault(COMPENSATION, torch.zeros_like(fresh[COMPENSATION]))
+    _check_state(kept, fresh)
+    return kept
+
+
+def _matched(mine: Groups, saved: Groups) -> Groups:
     """The saved groups with their parameters in the order of `mine`; raises where they are not of the same rules."""
     if len(mine) != len(saved):
         raise RavineError(f"the checkpoint has {len(saved)} param groups, but this optimizer has {len(mine)}")
@@ -41,12 +76,16 @@ def pairs(groups: Groups, state_dict: dict[str, Any]) -> Iterator[tuple[Tensor, 
                 yield p, state_dict["state"][i], group
 
 
-def check_state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> None:
+def _check_state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> None:
     """Raise unless a saved state has the names and shapes of a fresh one."""
     if kept.keys() != {"step", *fresh}:
         names = ", ".join(("step", *fresh))
         raise RavineError(f"the checkpoint keeps {', '.join(kept)} for a parameter, but this optimizer keeps {names}")
+    if not isinstance(kept["step"], int) or kept["step"] < 0:
+        raise RavineError(f"the checkpoint's 'step' of a parameter must be a whole number from 0, got {kept['step']!r}")
     for key, value in fresh.items():
+        if not isinstance(kept[key], Tensor):
+            raise RavineError(f"the checkpoint's '{key}' must be a tensor, got {type(kept[key]).__name__}")
         if kept[key].shape != value.shape:
             found, wanted = tuple(kept[key].shape), tuple(value.shape)
             raise RavineError(f"the checkpoint's '{key}' has shape {found}, but this optimizer's has {wanted}")

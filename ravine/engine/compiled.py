@@ -5,13 +5,14 @@ alike share one call: their state lies in one buffer, of which `optimizer.state`
 gradients are copied into another and back.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.kernel import Kernel, Kind, Totals, kernel
 from ravine.engine.rounding import is_low, noise_for
@@ -26,6 +27,7 @@ class Member(NamedTuple):
     place: tuple[int, int]
     p: Any  # a Tensor, whose type says that it may have no gradient
     state: State
+    label: tuple[Any, ...]  # what its noise is drawn from
 
 
 class How(NamedTuple):
@@ -47,6 +49,8 @@ def fits(p: Tensor) -> bool:
     """
     g = p.grad
     if type(p) not in _PLAIN or type(g) is not Tensor or g.is_sparse or not p.numel() or not p.ndim:
+        return False
+    if g.is_neg() or g.is_conj():  # torch has put a sign off, which memory does not show
         return False
     if p.is_contiguous() and g.is_contiguous():
         return True
@@ -75,18 +79,26 @@ class Compiled:
     """
 
     def __init__(self, members: Sequence[Member], among: int, how: How) -> None:
-        self._among = among
+        self._among = among  # that have a gradient
         totals = tuple((i, name) for i, summed in how.totals.items() for name in summed)
         self._buckets = [Bucket(alike, how, totals) for alike in _sorted(members)]
         self.places = {m.place for m in members}
         self.complete = len(self.places) == among  # no parameter is left to the loop
-        self._like = (how.structure, how.rounding, totals)
+        self._like = (links(how.rule), how.structure, how.rounding, totals)
 
-    def holds(self, among: int, how: How) -> bool:
-        """Whether the next step, on `among` parameters in all, is one of the same, lying and standing as they did."""
+    def holds(self, params: Sequence[Any], states: Mapping[Tensor, State], how: How) -> bool:
+        """Whether the next step is one of the same parameters of the group, lying and standing as they did."""
         totals = tuple((i, name) for i, summed in how.totals.items() for name in summed)
-        like = among == self._among and self._like == (how.structure, how.rounding, totals)
-        return like and all(bucket.holds() for bucket in self._buckets)
+        if self._like != (links(how.rule), how.structure, how.rounding, totals):
+            return False
+        if len([1 for p in params if p.grad is not None]) != self._among:
+            return False
+        return all(bucket.holds(params, states) for bucket in self._buckets)
+
+    def release(self) -> None:
+        """Give every member's state memory of its own: a view would keep the whole buffer."""
+        for bucket in self._buckets:
+            bucket.release()
 
     def step(self, how: How) -> None:
         """One step for all members."""
@@ -100,11 +112,19 @@ class Compiled:
             bucket.step(*vectors[needs])
 
 
+def links(rule: Rule) -> tuple[type[Rule], ...]:
+    """The classes of a rule's links: one that is defined anew, in a notebook, needs a kernel of its own."""
+    return tuple([type(link) for link in rule.links])
+
+
 def _sorted(members: Sequence[Member]) -> list[list[Member]]:
     """The members that go together: small ones of like types at the same step; each large one by itself."""
     found: dict[tuple[Any, ...], list[Member]] = {}
+    seen: set[int] = set()
     for m in members:
-        alone = m.place if m.p.numel() >= SMALL else None
+        # Two on one memory are stepped one after the other, as the loop does.
+        alone = m.place if m.p.numel() >= SMALL or m.p.data_ptr() in seen else None
+        seen.add(m.p.data_ptr())
         key = (alone, m.p.dtype, m.p.grad.dtype, m.p.device, _numbers(m.state), m.state["step"])
         found.setdefault(key, []).append(m)
     return list(found.values())
@@ -121,16 +141,22 @@ class Bucket:
         first = members[0]
         self._members, self.done = members, first.state["step"]
         self._gradient, self._paired = first.p.grad.dtype, first.p.is_complex()
+        self._lying = [(m.p.shape, m.p.stride()) for m in members]
         tensors = {key: x for key, x in first.state.items() if isinstance(x, Tensor)}
         self.single = {key: x for key, x in tensors.items() if not x.ndim}
         flat = tuple((key, x.dtype) for key, x in tensors.items() if x.ndim)
         value = real(first.p)
         rounding = how.rounding if is_low(value.dtype) else "nearest"
         types = (value.dtype, real(first.p.grad).dtype, value.device)
-        kind = Kind(how.structure, *types, flat, tuple(self.single), totals, rounding)
+        kind = Kind(links(how.rule), how.structure, *types, flat, tuple(self.single), totals, rounding)
         self.kernel: Kernel = kernel(kind, how.rule)
         self._flat: list[Tensor] = []
         self._views: list[State] = [dict(self.single) for _ in members]
+        for m in members:
+            for key, _ in flat:
+                if m.state[key].shape != real(m.p).shape:
+                    found, wanted = tuple(m.state[key].shape), tuple(real(m.p).shape)
+                    raise RavineError(f"the state '{key}' of a parameter has shape {found}, but the parameter {wanted}")
         for m in members:
             m.state.update(self.single)
         for key, dtype in flat:
@@ -151,15 +177,23 @@ class Bucket:
             self._p = _line(value.detach())
         self._needs()
 
+    def release(self) -> None:
+        for m, views in zip(self._members, self._views, strict=True):
+            for key, view in views.items() if self._gathers else ():
+                if key in m.state and m.state[key] is view:
+                    m.state[key] = view.clone()
+
     def _needs(self) -> None:
         """Buckets at the same step that need the same numbers share them."""
         self.needs = (id(self.kernel), *(x.item() for x in self.single.values()))
 
-    def holds(self) -> bool:
-        """Whether the members' gradients, steps and state are still such as were gathered here."""
-        done = self.done
-        for (_, p, state), views in zip(self._members, self._views, strict=True):
-            if state.get("step") != done or not fits(p) or p.grad.dtype is not self._gradient:
+    def holds(self, params: Sequence[Any], states: Mapping[Tensor, State]) -> bool:
+        """Whether the members, their gradients, steps and state are still those that were gathered here."""
+        done, count = self.done, len(params)
+        for ((_, i), p, state, _), views, lies in zip(self._members, self._views, self._lying, strict=True):
+            if i >= count or params[i] is not p or states.get(p) is not state or state.get("step") != done:
+                return False
+            if not fits(p) or p.grad.dtype is not self._gradient or (p.shape, p.stride()) != lies:
                 return False
             for key, view in views.items():
                 if state[key] is not view:
@@ -195,7 +229,7 @@ class Bucket:
     def _noise(self) -> Tensor:
         whole, parts = _room(self._members, torch.int32)
         for m, part in zip(self._members, parts, strict=True):
-            part.copy_(noise_for(real(m.p), m.place, self.done + 1))
+            part.copy_(noise_for(real(m.p), m.label, self.done + 1))
         return whole
 
 
@@ -209,7 +243,7 @@ def _room(members: Sequence[Member], dtype: torch.dtype) -> tuple[Tensor, list[T
 
 def real(x: Any) -> Tensor:
     """A view of `x` in real numbers: rules take complex parameters as pairs."""
-    return torch.view_as_real(x) if x.is_complex() else x
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def _line(x: Any) -> Tensor:

@@ -24,7 +24,7 @@ def nonfinite_in(groups: Iterable[Mapping[str, Any]], moved: Mapping[Tensor, Any
         for i, p in enumerate(group["params"]):
             if p.grad is not None:
                 looked.append((number, group, i, p.grad))
-                if not moved.get(p):
+                if not _steps(moved, p):
                     looked.append((number, group, i, p.detach()))
     if _finite_together([x for *_, x in looked]):
         return None
@@ -32,7 +32,7 @@ def nonfinite_in(groups: Iterable[Mapping[str, Any]], moved: Mapping[Tensor, Any
         values = _values(x)
         if not bool(values.isfinite().all()):
             p = group["params"][i]
-            step = moved[p]["step"] + 1 if moved.get(p) else 1
+            step = _steps(moved, p) + 1
             if x is p.grad:
                 return f"the gradient of {_name(group, number, i)} is not finite at its step {step} ({_count(values)})"
             return f"{_name(group, number, i)} is not finite before its first step ({_count(values)})"
@@ -50,6 +50,10 @@ def _finite_together(tensors: list[Tensor]) -> bool:
         total = _values(x).sum(dtype=torch.float32) if x.dtype.itemsize < 4 else _values(x).sum()
         sums.setdefault(x.device, []).append(torch.view_as_real(total).sum() if x.is_complex() else total)
     return all(math.isfinite(torch.stack([x.double() for x in found]).sum().item()) for found in sums.values())
+
+
+def _steps(moved: Mapping[Tensor, Any], p: Tensor) -> int:
+    return int(moved.get(p, {}).get("step", 0))
 
 
 def _name(group: Mapping[str, Any], number: int, i: int) -> str:

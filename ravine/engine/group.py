@@ -49,7 +49,12 @@ def make_group(given: Mapping[str, Any]) -> Group:
     """
     rule = given["rule"]
     if isinstance(rule, str):
-        rule = make_rule(parse_links(rule))
+        links = parse_links(rule)
+        rated = [link.get("lr") for link in links if link.get("lr") is not None]
+        if len(rated) > 1:
+            raise RavineError(f"'{rule}' gives lr twice; a group has one")
+        given = {**given, "lr": rated[0]} if rated else given
+        rule = make_rule(tuple(link.without("lr") for link in links))
     if not isinstance(rule, Rule):
         raise RavineError(f"a group's rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
     numbers = rule.numbers()

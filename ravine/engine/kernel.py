@@ -41,6 +41,7 @@ class Kind:
     totals: what is summed over all parameters, by link and name.
     """
 
+    links: tuple[type[Rule], ...]  # a class that was defined anew is another one
     structure: str
     weight: torch.dtype
     gradient: torch.dtype

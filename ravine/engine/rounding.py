@@ -4,6 +4,7 @@ A step much smaller than a weight's last bit is lost in rounding to the nearest:
 Stochastic rounding keeps it on average, Kahan's compensation keeps it exactly, at the price of a second tensor.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,11 @@ ROUNDINGS = ("nearest", "stochastic", "kahan")
 COMPENSATION = "compensation"  # the state that Kahan's summation keeps beside the rule's own
 
 _DROPPED = {torch.bfloat16: 16, torch.float16: 13}  # bits of a float32's mantissa that the weight has no room for
+
+
+def kept_by_rule(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A parameter's state as its rule knows it: without the count of steps and the compensation, which are ours."""
+    return {key: value for key, value in state.items() if key not in ("step", COMPENSATION)}
 
 
 def is_low(dtype: torch.dtype) -> bool:
@@ -58,19 +64,19 @@ def compensated(p: Tensor, u: Tensor, scale: Any, compensation: Tensor) -> tuple
     return moved, (change - (moved.float() - p.float())).to(p.dtype)
 
 
-def noise_for(p: Tensor, place: tuple[int, ...], t: int) -> Tensor:
-    """The noise with which parameter `place` (group, number) is rounded at its step `t`."""
+def noise_for(p: Tensor, label: tuple[Any, ...], t: int) -> Tensor:
+    """The noise with which the parameter `label` is rounded at its step `t`."""
     high = 1 << _DROPPED[p.dtype]
-    draw = _draw_for(p, "rounding", place, t)
+    draw = _draw_for(p, "rounding", label, t)
     return torch.randint(0, high, p.shape, generator=draw, dtype=torch.int32, device=p.device)
 
 
-def normal_for(p: Tensor, place: tuple[int, ...], t: int) -> Tensor:
-    """Standard normal numbers for the step `t` of parameter `place` (group, number, link)."""
+def normal_for(p: Tensor, label: tuple[Any, ...], t: int) -> Tensor:
+    """Standard normal numbers for the step `t` of the parameter `label`."""
     dtype = torch.float32 if is_low(p.dtype) else p.dtype
-    return torch.randn(p.shape, generator=_draw_for(p, "noise", place, t), dtype=dtype, device=p.device)
+    return torch.randn(p.shape, generator=_draw_for(p, "noise", label, t), dtype=dtype, device=p.device)
 
 
-def _draw_for(p: Tensor, use: str, place: tuple[int, ...], t: int) -> torch.Generator:
+def _draw_for(p: Tensor, use: str, label: tuple[Any, ...], t: int) -> torch.Generator:
     """A generator that is made anew from what it is for: nothing has to be kept, and a resumed run draws the same."""
-    return torch.Generator(p.device).manual_seed(derive(t, use, *place))
+    return torch.Generator(p.device).manual_seed(derive(t, use, *label))

@@ -29,25 +29,27 @@ def read(mine: list[dict[str, Any]], rules: list[Rule], saved: Mapping[str, Any]
         raise RavineError(f"the checkpoint has {found} param groups, but this optimizer has {len(mine)}")
     for group, rule, theirs in zip(mine, rules, saved["param_groups"], strict=True):
         numbers = _numbers(rule, theirs)
-        kept = {key: theirs[key] for key in ("params", "param_names", "initial_lr") if key in theirs}
+        kept = {key: value for key, value in theirs.items() if key not in _WAYS and key not in _known_arguments()}
+        kept = {key: value for key, value in kept.items() if key not in _DECAY}  # what schedulers wrote is carried over
         steps = [0]
         for i in theirs["params"]:
             if kept_state := _state(rule, saved["state"].get(i, {})):
                 state[i] = kept_state
                 steps.append(kept_state["step"])
         own = {"lr": theirs["lr"], "maximize": theirs.get("maximize", False), "steps": max(steps)}
-        groups.append({key: group[key] for key in ("rule", "schedule")} | own | kept | numbers)
+        groups.append(kept | {key: group[key] for key in ("rule", "schedule")} | own | numbers)
     return {"state": state, "param_groups": groups}
 
 
-def write(rules: list[Rule], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A state dict of ours as torch.optim's optimizer of the same name writes it."""
+def write(mine: list[dict[str, Any]], rules: list[Rule], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict of ours as torch.optim's optimizer of the same name writes it; `mine` are the groups it is of."""
     groups, state = [], {}
-    for rule, group in zip(rules, saved["param_groups"], strict=True):
-        for i in group["params"]:
-            if i in saved["state"] and (found := _torchs_state(rule, saved["state"][i])):
+    for own, rule, group in zip(mine, rules, saved["param_groups"], strict=True):
+        for p, i in zip(own["params"], group["params"], strict=True):
+            if i in saved["state"] and (found := _torchs_state(p, rule, saved["state"][i])):
                 state[i] = found
-        kept = {key: group[key] for key in ("lr", "maximize", "params", "param_names", "initial_lr") if key in group}
+        ours = {"rule", "schedule", "steps", *rule.numbers()}
+        kept = {key: value for key, value in group.items() if key not in ours}
         groups.append(_WAYS | _arguments(rule) | kept)
     return {"state": state, "param_groups": groups}
 
@@ -102,7 +104,8 @@ def _numbers(rule: Rule, theirs: Mapping[str, Any]) -> dict[str, float]:
     decay = theirs.get("weight_decay", 0)
     if decay and not any(_is_decay(link) for link in rule.links):
         raise RavineError(f"the checkpoint was made with weight_decay={decay}, but this optimizer has none")
-    if decay and bool(theirs.get("decoupled_weight_decay", False)) != _is_decoupled(rule):
+    # Older torch does not write the form; then it is the one of the optimizer that reads it, as there.
+    if decay and bool(theirs.get("decoupled_weight_decay", _is_decoupled(rule))) != _is_decoupled(rule):
         form = "an L2 penalty" if _is_decoupled(rule) else "decoupled"
         raise RavineError(f"the checkpoint's weight decay is {form}, but this optimizer's is not")
     forms = dict(_formats(rule))
@@ -132,10 +135,13 @@ def _state(rule: Rule, theirs: Mapping[str, Any]) -> State:
     return {"step": step} | {own: _real(theirs[their]) for their, own in names.items()}
 
 
-def _torchs_state(rule: Rule, kept: State) -> State:
-    found = {
-        their: kept[rule.key(i, own)].clone() for i, form in _formats(rule) for own, their in form.state.items()
-    }
+def _torchs_state(p: Tensor, rule: Rule, kept: State) -> State:
+    found = {}
+    for i, form in _formats(rule):
+        for own, their in form.state.items():
+            value = kept[rule.key(i, own)].clone()
+            paired = p.is_complex() and value.ndim > p.ndim
+            found[their] = torch.view_as_complex(value.contiguous()) if paired else value
     if any(form.counts for _, form in _formats(rule)):
         found["step"] = torch.tensor(float(kept["step"]))
     return found

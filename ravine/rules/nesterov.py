@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, zeros_like
 
 from ravine.core.rule import Rule, State
@@ -19,6 +20,7 @@ class Nesterov(Rule):
 
     Nesterov 1983; Sutskever et al. 2013. The book's form is Goodfellow et al. 2016, Algorithm 8.3, with v = -m: the
     parameters rest at the look-ahead point p, where the next gradient is taken, and `Optimizer.swapped()` shows theta.
+    Where the momentum changes from step to step, the look-ahead is taken with that of the step before.
     torch.optim.SGD(nesterov=True) has lr outside the velocity and only p; at a constant lr the two walk the same way.
     """
 
@@ -39,15 +41,19 @@ class Nesterov(Rule):
         return self.form == "book"
 
     def init(self, p: Tensor) -> State:
-        return {"m": zeros_like(p)}
+        # Where p rests depends on the momentum of the step that brought it there, which schedulers may change.
+        ahead = {"mu": p.new_zeros((), dtype=torch.float64)} if self.judges_elsewhere else {}
+        return {"m": zeros_like(p)} | ahead
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
-        g = state["lr"] * g if self.applies_lr else g
-        m = self.momentum * state["m"] + g
-        return g + self.momentum * m, {"m": m}
+        if not self.applies_lr:
+            m = self.momentum * state["m"] + g
+            return g + self.momentum * m, {"m": m}
+        m = self.momentum * state["m"] + state["lr"] * g
+        return (1 + self.momentum) * m - state["mu"] * state["m"], {"m": m, "mu": 0 * state["mu"] + self.momentum}
 
     def judged(self, p: Tensor, **state: Tensor) -> Tensor:
-        return p + self.momentum * state["m"] if self.judges_elsewhere else p
+        return p + state["mu"] * state["m"] if self.judges_elsewhere else p
 
     def in_torch(self) -> TorchFormat | None:
         if self.form == "book":

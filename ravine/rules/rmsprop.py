@@ -41,7 +41,7 @@ class RMSProp(Rule):
         r = new["r"]
         if self.centered:
             new["m"] = self.rho * state["m"] + (1 - self.rho) * g
-            r = r - new["m"] * new["m"]
+            r = (r - new["m"] * new["m"]).clamp(min=0)  # rounding makes it negative where g hardly changes
         return g / ((r + self.eps).sqrt() if self.where == "inside" else r.sqrt() + self.eps), new
 
     def in_torch(self) -> TorchFormat | None:
