@@ -8,6 +8,7 @@ written, the gradient read, each state read and written (SGD 12, momentum 20, Ad
 """
 
 import argparse
+import importlib
 import os
 import resource
 import statistics
@@ -112,6 +113,41 @@ def table(title: str, shapes: list[tuple[int, ...]], names: list[str], rounds: i
         print(f"{way:38s} median over the rules {statistics.median(values):.2f}, worst {values[-1]:.2f}")
 
 
+PEERS = [
+    ("heavyball", "AdamW", "adamw"),
+    ("heavyball", "NAdam", "nadam"),
+    ("heavyball", "RMSprop", "rmsprop"),
+    ("pytorch_optimizer", "AdaBelief", "adam"),
+    ("pytorch_optimizer", "StableAdamW", "adamw"),
+]
+
+
+def peers(rounds: int) -> None:
+    """Other libraries where they are installed, beside the rule of ours that moves as many bytes."""
+    print("\nother libraries: milliseconds a step, and the ratio to ours")
+    for module, name, ours in PEERS:
+        try:
+            make = getattr(importlib.import_module(module), name)
+        except ImportError:
+            print(f"  {module} is not installed")
+            continue
+        for title, shapes in (("one tensor", ONE), ("transformer", MANY)):
+            ps = weights(shapes)
+            optimizer, gradients = make(ps, lr=1e-3), [p.grad for p in ps]
+
+            def step(ps=ps, optimizer=optimizer, gradients=gradients) -> None:
+                for p, g in zip(ps, gradients, strict=True):  # heavyball takes them away
+                    p.grad = g
+                optimizer.step()
+
+            options = {"execution": "compiled", "nonfinite": "ignore"}
+            mine = ravine.Optimizer(weights(shapes), parts(ours)[0].rule, **options)
+            spent = turns({"theirs": step, "ours": mine.step}, rounds)
+            took = 1e3 * statistics.median(spent["theirs"])
+            times = ratio(spent, "theirs", "ours")
+            print(f"  {module + ' ' + name:32s}{title:14s}{took:8.1f} ms {times:8.1f} x {ours}")
+
+
 def compiling(rounds: int) -> None:
     """Seconds of the first compiled step in a fresh process that has made its optimizer, with and without the cache."""
     script = textwrap.dedent("""
@@ -176,7 +212,7 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--rounds", type=int, default=11)
     arguments.add_argument("--rules", default=";".join(RULES), help="separated by semicolons")
-    arguments.add_argument("--parts", default="one,many,compiling,looping,memory")
+    arguments.add_argument("--parts", default="one,many,peers,compiling,looping,memory")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
     names, wanted = given.rules.split(";"), given.parts.split(",")
@@ -185,6 +221,8 @@ def main() -> None:
         table("one tensor", ONE, names, given.rounds)
     if "many" in wanted:
         table("a transformer", MANY, names, given.rounds)
+    if "peers" in wanted:
+        peers(given.rounds)
     if {"one", "many"} & set(wanted):
         print(f"kernels compiled: {Kernel.built} for {len(names)} rules")
     if "compiling" in wanted:

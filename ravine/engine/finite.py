@@ -1,55 +1,64 @@
 """Where a step would begin from numbers that are not finite."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
+from ravine.engine.rounding import is_low
 
 
 class NonFinite(RavineError, ArithmeticError):
     """A gradient or a parameter is NaN or infinite."""
 
 
-def nonfinite_in(groups: Iterable[Mapping[str, Any]], moved: Mapping[Tensor, Any]) -> str | None:
+def nonfinite_in(groups: Sequence[Mapping[str, Any]], moved: Mapping[Tensor, Any]) -> str | None:
     """What is NaN or infinite, in words: the first gradient, or parameter that is not among those `moved` before.
 
     A parameter that was finite when it first moved is made infinite by a step only, and its next gradient tells.
     """
-    looked: list[tuple[int, Mapping[str, Any], int, Tensor]] = []
+    sums: dict[Any, list[Tensor]] = {}
+    for group in groups:
+        for p in group["params"]:
+            g = p.grad
+            if g is not None:
+                total = _sum(g)
+                sums.setdefault((total.device, total.dtype), []).append(total)
+                if not _steps(moved, p):
+                    total = _sum(p.detach())
+                    sums.setdefault((total.device, total.dtype), []).append(total)
+    if all(math.isfinite(torch.stack(found).sum().item()) for found in sums.values()):
+        return None
+    return _first(groups, moved)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """A number that is not finite where one of `x` is not: one pass over memory, without a temporary tensor.
+
+    It can be infinite for finite numbers too, near the largest that there is; then they must be looked at themselves.
+    """
+    if x.is_sparse:
+        x = x._values()
+    if x.is_complex():
+        return torch.view_as_real(x.resolve_conj()).sum()
+    return x.sum(dtype=torch.float32) if is_low(x.dtype) else x.sum()
+
+
+def _first(groups: Sequence[Mapping[str, Any]], moved: Mapping[Tensor, Any]) -> str | None:
+    """The first of all that is really not finite."""
     for number, group in enumerate(groups):
         for i, p in enumerate(group["params"]):
-            if p.grad is not None:
-                looked.append((number, group, i, p.grad))
-                if not _steps(moved, p):
-                    looked.append((number, group, i, p.detach()))
-    if _finite_together([x for *_, x in looked]):
-        return None
-    for number, group, i, x in looked:
-        values = _values(x)
-        if not bool(values.isfinite().all()):
-            p = group["params"][i]
+            if p.grad is None:
+                continue
             step = _steps(moved, p) + 1
-            if x is p.grad:
-                return f"the gradient of {_name(group, number, i)} is not finite at its step {step} ({_count(values)})"
-            return f"{_name(group, number, i)} is not finite before its first step ({_count(values)})"
+            if said := _count(p.grad):
+                return f"the gradient of {_name(group, number, i)} is not finite at its step {step} ({said})"
+            if step == 1 and (said := _count(p.detach())):
+                return f"{_name(group, number, i)} is not finite before its first step ({said})"
     return None
-
-
-def _finite_together(tensors: list[Tensor]) -> bool:
-    """Whether all sums are finite: one pass without a temporary, and one look at the result for each device.
-
-    A NaN or an infinity makes a sum NaN or infinite. So can finite numbers near the largest that there is: where a sum
-    is not finite the numbers themselves must be looked at.
-    """
-    sums: dict[torch.device, list[Tensor]] = {}
-    for x in tensors:
-        total = _values(x).sum(dtype=torch.float32) if x.dtype.itemsize < 4 else _values(x).sum()
-        sums.setdefault(x.device, []).append(torch.view_as_real(total).sum() if x.is_complex() else total)
-    return all(math.isfinite(torch.stack([x.double() for x in found]).sum().item()) for found in sums.values())
 
 
 def _steps(moved: Mapping[Tensor, Any], p: Tensor) -> int:
@@ -61,10 +70,8 @@ def _name(group: Mapping[str, Any], number: int, i: int) -> str:
     return f"parameter '{names[i]}'" if names else f"parameter '{i} of group {number}'"
 
 
-def _values(x: Tensor) -> Tensor:
-    return x._values() if x.is_sparse else x
-
-
-def _count(values: Tensor) -> str:
+def _count(x: Tensor) -> str:
+    """How many of `x` are not finite, in words; empty where all are."""
+    values = x._values() if x.is_sparse else x
     nan, inf = int(values.isnan().sum()), int(values.isinf().sum())
-    return f"{nan} NaN and {inf} infinite of {values.numel()}"
+    return f"{nan} NaN and {inf} infinite of {values.numel()}" if nan or inf else ""
