@@ -154,6 +154,12 @@ def sign(gradients: Sequence[float], x: float) -> float:
     return float((gradients[-1] > 0) - (gradients[-1] < 0))
 
 
+def lion(gradients: Sequence[float], x: float, beta1: float, beta2: float) -> float:
+    """Chen et al. 2023, Algorithm 2, its momentum unrolled."""
+    c = beta1 * _mean(gradients[:-1], beta2) + (1 - beta1) * gradients[-1]
+    return float((c > 0) - (c < 0))
+
+
 RULES: dict[str, Step] = {
     "sgd": sgd,
     "momentum": momentum,
@@ -173,6 +179,7 @@ RULES: dict[str, Step] = {
     "delta_bar_delta": delta_bar_delta,
     "clip_value": clip_value,
     "sign": sign,
+    "lion": lion,
 }
 
 

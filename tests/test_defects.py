@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import ravine
 from ravine import optim
+from ravine.assembly import parts
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.execution import cannot_compile
@@ -117,6 +118,17 @@ def test_a_nan_gradient_does_not_pass_silently(name: str, way: str) -> None:
     with pytest.raises(NonFinite, match="1 NaN and 0 infinite of 4"):
         made(name, [p], execution=way).step()
     assert torch.equal(p.detach(), torch.ones(4))
+
+
+@both_ways
+@pytest.mark.parametrize("spec", ["lion", "sgd + sign"])
+def test_a_sign_of_nan_is_nan(spec: str, way: str) -> None:
+    """torch: sign(nan) = 0, so that Lion freezes a weight for ever without a word."""
+    p = nn.Parameter(torch.ones(3))
+    p.grad = torch.tensor([float("nan"), float("inf"), -2.0])
+    ravine.Optimizer([p], parts(spec)[0].rule, 0.5, execution=way, nonfinite="ignore").step()
+    assert p[0].isnan()
+    assert p[1:].tolist() == [0.5, 1.5]
 
 
 @both_ways

@@ -14,6 +14,7 @@ from ravine.rules.clip import ClipNorm as ClipNorm
 from ravine.rules.clip import ClipValue as ClipValue
 from ravine.rules.decay import Decay as Decay
 from ravine.rules.delta_bar_delta import DeltaBarDelta as DeltaBarDelta
+from ravine.rules.lion import Lion as Lion
 from ravine.rules.momentum import Momentum as Momentum
 from ravine.rules.nadam import NAdam as NAdam
 from ravine.rules.named import adamw as adamw
