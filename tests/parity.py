@@ -102,7 +102,7 @@ def low_precision(name: str, arguments: dict[str, Any]) -> str:
 
     exact = end(torch.optim, F64)
     ours, theirs = ((end(module, torch.bfloat16) - exact).abs().mean().item() for module in (optim, torch.optim))
-    return f"{ours:.1e} / {theirs:.1e}"
+    return f"{ours:.2e} / {theirs:.2e}"
 
 
 def against_torch(name: str, arguments: dict[str, Any]) -> float:

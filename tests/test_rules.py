@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -398,9 +396,3 @@ def test_a_dimension_that_is_none_is_refused(low: float, high: float, scale: str
     with pytest.raises(RavineError) as error:
         Dimension(low, high, scale)
     assert str(error.value).startswith(message)
-
-
-def test_the_parity_table_has_a_row_for_every_optimizer() -> None:
-    table = (Path(__file__).parents[1] / "docs" / "parity.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
-    assert listed == set(EVERY), "run `python tests/parity.py > docs/parity.md`"
