@@ -27,6 +27,7 @@ from ravine.engine.rounding import (
     kept_by_rule,
     noise_for,
     normal_for,
+    refuse_sharded,
     to_nearest,
     widened,
 )
@@ -133,6 +134,8 @@ class Optimizer(torch.optim.Optimizer):
                 raise RavineError(f"'{rule}' needs the loss: give step a closure that returns it, as in step(closure)")
             if not rule.sparse and any(g.is_sparse for p in group["params"] if (g := p.grad) is not None):
                 raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
+            if self.rounding == "stochastic":
+                refuse_sharded(group["params"])
             if rule.scope != "element" and any(p.is_complex() for p in group["params"] if p.grad is not None):
                 raise RavineError(
                     f"'{rule}' looks at whole tensors, which complex parameters have no order for: use one "

@@ -315,3 +315,12 @@ def test_a_groups_rule_as_text_may_give_lr() -> None:
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     assert parts("adamw(weight_decay=0.5)")[0].rule.structure() == optimizer.param_groups[1]["rule"]
+
+
+def test_sharded_weights_are_not_rounded_by_chance() -> None:
+    p = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    p.to_local = lambda: p  # type: ignore[attr-defined]  # what tells a DTensor
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RavineError, match="weights of a DTensor cannot be rounded by chance yet: use rounding='kahan'"):
+        ravine.Optimizer([p], SGD(), 0.1, rounding="stochastic").step()
+    ravine.Optimizer([p], SGD(), 0.1, rounding="kahan").step()

@@ -4,12 +4,13 @@ A step much smaller than a weight's last bit is lost in rounding to the nearest:
 Stochastic rounding keeps it on average, Kahan's compensation keeps it exactly, at the price of a second tensor.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ravine.core.errors import RavineError
 from ravine.core.seeds import derive
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
@@ -62,6 +63,12 @@ def compensated(p: Tensor, u: Tensor, scale: Any, compensation: Tensor) -> tuple
     change = compensation.float() - scale * u
     moved = (p.float() + change).to(p.dtype)
     return moved, (change - (moved.float() - p.float())).to(p.dtype)
+
+
+def refuse_sharded(params: Iterable[Tensor]) -> None:
+    """Raise where weights that would be rounded by chance are spread over processes: each would draw its own noise."""
+    if any(is_low(p.dtype) and hasattr(p, "to_local") for p in params):
+        raise RavineError("weights of a DTensor cannot be rounded by chance yet: use rounding='kahan'")
 
 
 def noise_for(p: Tensor, label: tuple[Any, ...], t: int) -> Tensor:
