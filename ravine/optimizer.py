@@ -14,7 +14,7 @@ from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule
 from ravine.engine.checkpoint import fitting, pairs
-from ravine.engine.compiled import Compiled, How, Member, fits, real
+from ravine.engine.compiled import Compiled, How, Member, fits
 from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
 from ravine.engine.group import CYCLED, Group, lr_of, make_group, rule_of
@@ -27,6 +27,7 @@ from ravine.engine.rounding import (
     kept_by_rule,
     noise_for,
     normal_for,
+    real,
     refuse_sharded,
     to_nearest,
     widened,
@@ -89,9 +90,8 @@ class Optimizer(torch.optim.Optimizer):
         for (name, allowed), given in zip(choices.items(), (nonfinite, execution, rounding), strict=True):
             if given not in allowed:
                 raise unknown(f"choice of {name}=", str(given), allowed)
-        self.nonfinite, self.execution, self.rounding, self.skipped = nonfinite, execution, rounding, 0
         check_value("seed", seed, int, "[0, inf)")
-        self.seed = seed
+        self.nonfinite, self.execution, self.rounding, self.seed, self.skipped = nonfinite, execution, rounding, seed, 0
         self._compiled: dict[int, Compiled] = {}
         self._swapped = False
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
@@ -137,10 +137,8 @@ class Optimizer(torch.optim.Optimizer):
             if self.rounding == "stochastic":
                 refuse_sharded(group["params"])
             if rule.scope != "element" and any(p.is_complex() for p in group["params"] if p.grad is not None):
-                raise RavineError(
-                    f"'{rule}' looks at whole tensors, which complex parameters have no order for: use one "
-                    "that looks at each weight alone, such as adam"
-                )
+                hint = "use one that looks at each weight alone, such as adam"
+                raise RavineError(f"'{rule}' looks at whole tensors and takes no complex parameters: {hint}")
         if self.nonfinite != "ignore" and (found := nonfinite_in(self.param_groups, self.state)):
             if self.nonfinite == "raise":
                 raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")
@@ -210,7 +208,8 @@ class Optimizer(torch.optim.Optimizer):
     def _move(self, label: tuple[Any, ...], p: Tensor, how: How) -> None:
         own, state = real(p), self._state(p, how.rule)
         g, seen, t, kept = self._given(p, how.rule, how.maximize)
-        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals, _more(own, label, t, how.loss))
+        more = None if how.rule.is_plain else _more(own, label, t, how.loss)
+        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals, more)
         new = {key: x.clone() if x is g else x for key, x in new.items()}  # the user's gradient is not ours to keep
         if not is_low(own.dtype):
             own.sub_(u, alpha=scale)
@@ -290,9 +289,9 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             last.remove()
         # torch casts every floating state to the dtype of its parameter; a state's own dtype is part of the rule.
-        for p, kept, group in pairs(self.param_groups, fitted):
-            for key, fresh in self._fresh(p, rule_of(group)).items():
-                self.state[p][key] = kept[key].detach().clone().to(p.device, fresh.dtype)
+        for p, kept in pairs(self.param_groups, fitted):
+            tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
+            self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
 
 
 def _more(p: Tensor, label: tuple[Any, ...], t: int, loss: Any) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import reference
 import torch
 from test_optim import SETTINGS
 from test_optimizer import F64, trained
+from test_rules import EVERY
 from torch import Tensor, nn
 
 import ravine
 from ravine import optim
-from ravine.core.composition import COMPOSITIONS
 from ravine.core.rule import Rule
 
 HEAD = """# Parity
@@ -42,12 +42,6 @@ TORCHS = {
     "rmsprop": ("RMSprop", {}), "rprop": ("Rprop", {}),
 }  # fmt: skip
 LR = 0.01
-
-
-def rules() -> dict[str, Rule]:
-    """Every optimizer by name; a link alone is chained to sgd's."""
-    made = {name: member() for name, member in Rule.registry.items()}
-    return made | {name: composition.rule for name, composition in COMPOSITIONS.items()}
 
 
 def drawn(size: int, step: int, dtype: torch.dtype) -> Tensor:
@@ -142,5 +136,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
     sys.stdout.write(HEAD)
-    for name, rule in sorted(rules().items()):
+    for name, rule in sorted(EVERY.items()):
         sys.stdout.write(row(name, rule) + "\n")

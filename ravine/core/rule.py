@@ -155,7 +155,7 @@ class Rule(Declared):
     def summarizes(cls) -> bool:
         return cls.summarize is not Rule.summarize
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether a step is nothing but `update` on gradient, state and numbers, which can be compiled."""
         return not any({"loss", "noise"} & link.needs or link.refreshes_every for link in self.links)

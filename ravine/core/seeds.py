@@ -162,7 +162,7 @@ def _global() -> int:
 def _place_of_reserve() -> int | None:
     """Where a state of NumPy notes whether it has a number in reserve: bytes from its beginning; None if not found.
 
-    The caller's generator can only be asked for all of its state, which takes 50 to 120 us and is what a switch would
+    The caller's generator can only be asked for all of its state, which takes 50 us and is what a switch would
     mostly cost. So the note is looked for in a state of our own, and trusted only if it follows what that state says.
     """
     state: Any = np.random.RandomState(0)

@@ -21,9 +21,13 @@ def fitting(mine: Groups, given: dict[str, Any], fresh: Fresh) -> dict[str, Any]
 
     `fresh` makes the state of a parameter that has not moved.
     """
+    if len(mine) != len(given["param_groups"]):
+        count = len(given["param_groups"])
+        raise RavineError(f"the checkpoint has {count} param groups, but this optimizer has {len(mine)}")
     if is_torchs(given):
         given = read(mine, [rule_of(group) for group in mine], given)
-    fitted = given | {"param_groups": _matched(mine, given["param_groups"]), "state": dict(given["state"])}
+    matched = [_matched(*pair) for pair in zip(mine, given["param_groups"], strict=True)]
+    fitted = given | {"param_groups": matched, "state": dict(given["state"])}
     for group, saved in zip(mine, fitted["param_groups"], strict=True):
         wanted = {"lr", "schedule", "steps", "maximize", *rule_of(group).numbers()}
         if missing := sorted(wanted - saved.keys()):
@@ -37,22 +41,16 @@ def fitting(mine: Groups, given: dict[str, Any], fresh: Fresh) -> dict[str, Any]
 
 
 def _state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> dict[str, Any]:
-    """A saved state with or without what only the way of rounding keeps, checked."""
+    """A saved state, checked, with the types that its rule keeps, and as this way of rounding keeps it."""
     kept = {key: value for key, value in kept.items() if key != COMPENSATION or key in fresh}
     if COMPENSATION in fresh:
         kept.setdefault(COMPENSATION, torch.zeros_like(fresh[COMPENSATION]))
     _check_state(kept, fresh)
-    return kept
+    return kept | {key: kept[key].to(value.dtype) for key, value in fresh.items()}
 
 
-def _matched(mine: Groups, saved: Groups) -> Groups:
-    """The saved groups with their parameters in the order of `mine`; raises where they are not of the same rules."""
-    if len(mine) != len(saved):
-        raise RavineError(f"the checkpoint has {len(saved)} param groups, but this optimizer has {len(mine)}")
-    return [_matched_group(*pair) for pair in zip(mine, saved, strict=True)]
-
-
-def _matched_group(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+def _matched(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved group with its parameters in the order of `mine`; raises where it is not of the same rule."""
     theirs = saved.get("rule", "another library's optimizer")
     if theirs != mine["rule"]:
         raise RavineError(f"the checkpoint is of '{theirs}', but this optimizer is '{mine['rule']}'")
@@ -68,12 +66,12 @@ def _matched_group(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any
     return saved
 
 
-def pairs(groups: Groups, state_dict: dict[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any], dict[str, Any]]]:
-    """Each parameter that has a saved state, with that state and its group."""
+def pairs(groups: Groups, state_dict: dict[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Each parameter that has a saved state, with that state."""
     for group, saved in zip(groups, state_dict["param_groups"], strict=True):
         for p, i in zip(group["params"], saved["params"], strict=True):
             if i in state_dict["state"]:
-                yield p, state_dict["state"][i], group
+                yield p, state_dict["state"][i]
 
 
 def _check_state(kept: dict[str, Any], fresh: dict[str, Tensor]) -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
-from ravine.core.rule import Rule
-from ravine.engine.kernel import Kernel, Kind, Totals, kernel
-from ravine.engine.rounding import is_low, noise_for
+from ravine.core.rule import Rule, Totals
+from ravine.engine.kernel import Kernel, Kind, kernel
+from ravine.engine.rounding import is_low, noise_for, real
 
 SMALL = 1 << 16
 State = dict[str, Any]
@@ -239,11 +239,6 @@ def _room(members: Sequence[Member], dtype: torch.dtype) -> tuple[Tensor, list[T
     whole = torch.empty(sum(p.numel() for p in values), dtype=dtype, device=values[0].device)
     parts = zip(values, torch.split(whole, [p.numel() for p in values]), strict=True)
     return whole, [part.as_strided(p.shape, p.stride(), part.storage_offset()) for p, part in parts]
-
-
-def real(x: Any) -> Tensor:
-    """A view of `x` in real numbers: rules take complex parameters as pairs."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def _line(x: Any) -> Tensor:

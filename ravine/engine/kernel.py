@@ -17,12 +17,10 @@ from torch import Tensor, fx
 from torch._guards import TracingContext, tracing
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ravine.core.rule import Rule
+from ravine.core.rule import Rule, Totals
 from ravine.engine import rounding
 from ravine.engine.numbers import Numbers
 from ravine.engine.rounding import is_low, widened
-
-Totals = Mapping[int, Mapping[str, Tensor]]
 
 _EXAMPLE = 1 << 22  # elements to trace with: inductor decides by the example whether a kernel gets threads
 # Rounding to bf16 and back is what Kahan's summation looks at: it must happen, where inductor would leave it out.

@@ -29,6 +29,11 @@ def is_low(dtype: torch.dtype) -> bool:
     return dtype in _DROPPED
 
 
+def real(x: Any) -> Tensor:
+    """A view of `x` in real numbers: rules take complex parameters as pairs."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
 def widened(x: Tensor) -> Tensor:
     """`x` as rules see it: 32 bits at least."""
     return x.float() if is_low(x.dtype) else x

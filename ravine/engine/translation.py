@@ -9,6 +9,7 @@ from torch import Tensor
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.core.torch_format import TorchFormat
+from ravine.engine.rounding import real
 
 State = dict[str, Any]
 
@@ -24,13 +25,10 @@ def is_torchs(saved: Mapping[str, Any]) -> bool:
 def read(mine: list[dict[str, Any]], rules: list[Rule], saved: Mapping[str, Any]) -> dict[str, Any]:
     """A state dict of torch.optim as one of ours; raises where it is not of the optimizer that does the same."""
     groups, state = [], {}
-    if len(mine) != len(saved["param_groups"]):
-        found = len(saved["param_groups"])
-        raise RavineError(f"the checkpoint has {found} param groups, but this optimizer has {len(mine)}")
+    not_carried = {*_WAYS, *_DECAY, *_known_arguments()}  # what schedulers wrote is
     for group, rule, theirs in zip(mine, rules, saved["param_groups"], strict=True):
         numbers = _numbers(rule, theirs)
-        kept = {key: value for key, value in theirs.items() if key not in _WAYS and key not in _known_arguments()}
-        kept = {key: value for key, value in kept.items() if key not in _DECAY}  # what schedulers wrote is carried over
+        kept = {key: value for key, value in theirs.items() if key not in not_carried}
         steps = [0]
         for i in theirs["params"]:
             if kept_state := _state(rule, saved["state"].get(i, {})):
@@ -92,7 +90,7 @@ def _numbers(rule: Rule, theirs: Mapping[str, Any]) -> dict[str, float]:
     """The rule's numbers by what a group of torch's says; raises where it says that it is another optimizer."""
     wanted, numbers = _arguments(rule), {}
     missing = [name for name in wanted if name not in theirs and name not in _DECAY]
-    strange = [name for name in theirs if name in _known_arguments() and name not in wanted]
+    strange = [name for name in theirs.keys() & _known_arguments() if name not in wanted]
     if missing or strange:
         what = f"has no '{missing[0]}'" if missing else f"has '{strange[0]}'"
         raise RavineError(f"the checkpoint is of another optimizer than '{rule.structure()}': it {what}")
@@ -132,7 +130,7 @@ def _state(rule: Rule, theirs: Mapping[str, Any]) -> State:
         kept, wanted = ", ".join(theirs), ", ".join(names)
         raise RavineError(f"the checkpoint keeps {kept} for a parameter, but '{rule.structure()}' keeps {wanted}")
     step = int(theirs["step"]) if counts else 1  # SGD does not count: its first step is done, which is all that matters
-    return {"step": step} | {own: _real(theirs[their]) for their, own in names.items()}
+    return {"step": step} | {own: real(theirs[their]) for their, own in names.items()}
 
 
 def _torchs_state(p: Tensor, rule: Rule, kept: State) -> State:
@@ -145,7 +143,3 @@ def _torchs_state(p: Tensor, rule: Rule, kept: State) -> State:
     if any(form.counts for _, form in _formats(rule)):
         found["step"] = torch.tensor(float(kept["step"]))
     return found
-
-
-def _real(x: Tensor) -> Tensor:
-    return torch.view_as_real(x) if x.is_complex() else x
