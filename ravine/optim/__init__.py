@@ -1,0 +1,18 @@
+"""Drop-in names: `from ravine.optim import Adam` takes the arguments of torch.optim, and the engine's own.
+
+`foreach` and `fused` choose how torch executes a step, not what it computes; they are accepted, and the engine decides
+by itself. `capturable` and `differentiable` are refused where they are asked for. A param group may bring its own
+values under torch's names; in `param_groups` they stand under the rule's (`beta1`, `beta2` for `betas`).
+"""
+
+from ravine.optim.torchs import SGD as SGD
+from ravine.optim.torchs import Adadelta as Adadelta
+from ravine.optim.torchs import Adagrad as Adagrad
+from ravine.optim.torchs import Adam as Adam
+from ravine.optim.torchs import Adamax as Adamax
+from ravine.optim.torchs import AdamW as AdamW
+from ravine.optim.torchs import DeltaBarDelta as DeltaBarDelta
+from ravine.optim.torchs import NAdam as NAdam
+from ravine.optim.torchs import RAdam as RAdam
+from ravine.optim.torchs import RMSprop as RMSprop
+from ravine.optim.torchs import Rprop as Rprop
