@@ -61,8 +61,7 @@ def check_probe(probe: Probe) -> None:
 def check_task(task: Task) -> DryRun:
     """Raise RavineError or AssertionError unless one dry batch goes through, and again with the same numbers."""
     found, owner = dry_run(task, test=True), f"task '{task.name}'"
-    same = found == dry_run(task)
-    _hold(same, owner, "computes other numbers from the same seed: draw only from the generator it is given")
+    _hold(found == dry_run(task), owner, "computes other numbers from one seed: draw only from the generator given")
     with GlobalStream(0):
         model = task.model().eval()
         if task.forward is not None and task.criterion is not None:
@@ -94,8 +93,7 @@ def declares_itself(rule: Rule) -> None:
         for key, dimension in link.space.items():
             for value in (dimension.low, dimension.high) if key != "lr" else ():
                 link.with_numbers({key: value})  # raises where the rule refuses what a race would try
-        lr = link.space.get("lr")
-        if lr is not None and link.default_lr is not None:
+        if (lr := link.space.get("lr")) is not None and link.default_lr is not None:
             _hold(lr.low <= link.default_lr <= lr.high, link, f"searches lr in {lr}, without its default")
 
 
@@ -107,8 +105,8 @@ def refuses_values_outside(rule: Rule) -> None:
                 try:
                     dataclasses.replace(link, **{field: value})
                 except RavineError as error:
-                    told = (link.name, field, repr(value), interval if type(value) is float else "must be")
-                    missing = [word for word in told if word not in str(error)]
+                    limits = interval if type(value) is float and "a whole number" not in str(error) else "must be"
+                    missing = [word for word in (link.name, field, repr(value), limits) if word not in str(error)]
                     _hold(not missing, link, f"refuses {field}={value!r} without saying {missing}: {error}")
                 else:
                     raise AssertionError(f"'{link}' accepts {field}={value!r}, outside its range {interval}")
@@ -132,7 +130,7 @@ def writes_nothing_in_place(rule: Rule) -> None:
     for t, g in enumerate(gradients, 1):
         given = {"p": p, "g": g, **state}
         before = {name: value.clone() for name, value in given.items()}
-        _, _, new = rule.move_alone(g, p, t, state, 0.01)
+        _, _, new = _moved(rule, g, p, t, state)
         for name, value in given.items():
             _hold(torch.equal(before[name], value), rule, f"writes into {name} in place")
         for owner, tensor in (("p", p), ("g", g)):
@@ -179,11 +177,11 @@ def is_the_same_in_pieces(rule: Rule) -> None:
     tied = any(link.summarizes() for link in rule.links)  # by what is summed over all pieces
     if rule.scope == "element" and not tied:
         p, *gradients = _drawn(4, (7, 9))
-        whole = [u.flatten() for u, _ in _steps(rule, p, gradients)]
+        whole = torch.stack([u.flatten() for u, _ in _steps(rule, p, gradients)])
         rows = [torch.split(tensor.flatten(), 20) for tensor in (p, *gradients)]
         pieces = [[u for u, _ in _steps(rule, q, list(gs))] for q, *gs in zip(*rows, strict=True)]
-        joined = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
-        _hold(_close(torch.stack(joined), torch.stack(whole)), rule, "has scope 'element' but moves pieces otherwise")
+        joined = torch.stack([torch.cat(parts) for parts in zip(*pieces, strict=True)])
+        _hold(_close(joined, whole), rule, "has scope 'element' but moves pieces otherwise")
 
 
 def continues_from_a_checkpoint(rule: Rule) -> None:
@@ -242,9 +240,16 @@ def _steps(rule: Rule, p: Tensor, gradients: list[Tensor]) -> Iterator[tuple[Ten
     """The steps and states that a rule makes of gradients in turn, moving as the engine does."""
     state = rule.start(p)
     for t, g in enumerate(gradients, 1):
-        u, scale, state = rule.move_alone(g, p, t, state, 0.01)
+        u, scale, state = _moved(rule, g, p, t, state)
         yield u, state
         p = p - scale * u
+
+
+def _moved(rule: Rule, g: Tensor, p: Tensor, t: int, state: State) -> tuple[Tensor, float, State]:
+    """A step of a parameter on its own; what noise it needs is the same for all elements, and another at each step."""
+    if not any("noise" in link.needs for link in rule.links):
+        return rule.move_alone(g, p, t, state, 0.01)
+    return rule.move(g, p, t, state, 0.01, None, {"noise": lambda i: torch.full_like(p, math.sin(7.0 * t + i))})
 
 
 def _outside(interval: str) -> Iterator[float]:
@@ -291,8 +296,5 @@ def _small_task() -> Task:
     return supervised(
         name="small",
         model=lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2)),
-        criterion=nn.CrossEntropyLoss(),
-        train=(x, (x[:, 0] > 0).long()),
-        valid=(x, (x[:, 0] > 0).long()),
-        batch_size=8,
+        criterion=nn.CrossEntropyLoss(), train=(x, (x[:, 0] > 0).long()), valid=(x, (x[:, 0] > 0).long()), batch_size=8,
     )

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
@@ -37,7 +38,8 @@ class Rule(Declared):
         `p - u`.
     needs: names of what `update` is handed besides. "lr", as far as it is part of `g` already: the learning rate behind
         a link that applies it, 1 before; "loss", the number that the closure returned; "noise", standard normal numbers
-        of the shape of `p`, which the engine draws anew at each step and the same when a run is resumed.
+        of the shape of `p`, which the engine draws anew at each step and the same when a run is resumed; "gradient",
+        the parameter's gradient as it was before any link.
     refresh(g, p, t, **state): state that is dear to compute, before `update` at steps 1, 1 + every, 1 + 2 every, ...
     summarize(g, p, t, **state): 0-d tensors that the engine sums over all parameters and hands to `update` as `totals`.
     judges_elsewhere: the gradient is taken elsewhere than at the parameters that count, which `judged(p, **state)`
@@ -118,7 +120,7 @@ class Rule(Declared):
         more: More | None = None,
     ) -> tuple[Tensor, Any, State]:  # fmt: skip
         new: State = {}
-        applied = False
+        applied, gradient = False, g
         for i, link in enumerate(self.links[:end]):
             given: dict[str, Any] = self.part(i, state)
             applied = applied or link.applies_lr
@@ -130,6 +132,8 @@ class Rule(Declared):
                 given["loss"] = (more or {})["loss"]
             if "noise" in link.needs:
                 given["noise"] = (more or {})["noise"](i)
+            if "gradient" in link.needs:
+                given["gradient"] = gradient
             if link.refreshes_every and (t - 1) % link.refreshes_every == 0:
                 fresh = link.refresh(g, p, t, **given)
                 given |= fresh
@@ -281,6 +285,11 @@ def chain(*rules: Rule) -> Rule:
 def choose(condition: Any, a: Any, b: Any) -> Any:
     """`a` where `condition` holds, else `b`; for numbers as for tensors, so that a rule reads the same compiled."""
     return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
+
+
+def log(x: Any) -> Any:
+    """The natural logarithm of a number as of a tensor; minus infinity at zero, as torch has it."""
+    return x.log() if isinstance(x, Tensor) else math.log(x) if x > 0 else -math.inf
 
 
 def _numeric(cls: type[Rule]) -> list[str]:
