@@ -50,6 +50,12 @@ RULES: dict[str, tuple[str | None, dict]] = {
     "radam": ("RAdam", {}),
     "adamax": ("Adamax", {}),
     "rprop": ("Rprop", {}),
+    "lion": (None, {}),
+    "adabelief": (None, {}),
+    "adan": (None, {}),
+    "adopt": (None, {}),
+    "ademamix": (None, {}),
+    "prodigy": (None, {}),
 }
 FUSED = {"SGD", "Adagrad", "Adam", "AdamW"}
 
