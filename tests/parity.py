@@ -124,7 +124,8 @@ def row(name: str, rule: Rule) -> str:
         cells += [f"{against_the_paper(name, rule, dtype, steps):.0e}" for dtype, steps in tried]
     else:
         cells += [f"tests/{reference.ELSEWHERE.get(name, 'test_rules.py')}", ""]
-    cells.append(f"{kernel_against_loop(rule):.2g}" if rule.scope == "element" else "looped")
+    compiles = rule.scope == "element" and rule.is_plain
+    cells.append(f"{kernel_against_loop(rule):.2g}" if compiles else "looped")
     if name in TORCHS:
         theirs, arguments = TORCHS[name]
         cells += [low_precision(theirs, arguments), f"{against_torch(theirs, arguments):.0e}"]

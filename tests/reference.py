@@ -8,17 +8,10 @@ stands. Nothing is carried from step to step, so nothing here can share a mistak
 import math
 from collections.abc import Callable, Sequence
 
+import reference_modern
+from reference_sums import Tensors, each, mean, rows, squares
+
 Step = Callable[..., float]
-
-
-def _mean(values: Sequence[float], beta: float) -> float:
-    """(1 - beta) sum_i beta^(t-i) values_i: the exponential moving average that starts at zero."""
-    t = len(values)
-    return (1 - beta) * math.fsum(beta ** (t - i) * value for i, value in enumerate(values, 1))
-
-
-def _squares(gradients: Sequence[float]) -> list[float]:
-    return [g * g for g in gradients]
 
 
 def sgd(gradients: Sequence[float], x: float) -> float:
@@ -43,16 +36,16 @@ def nesterov(gradients: Sequence[float], x: float, momentum: float) -> float:
 def adam(gradients: Sequence[float], x: float, beta1: float, beta2: float, eps: float) -> float:
     """Kingma & Ba 2015, Algorithm 1."""
     t = len(gradients)
-    m_hat = _mean(gradients, beta1) / (1 - beta1**t)
-    v_hat = _mean(_squares(gradients), beta2) / (1 - beta2**t)
+    m_hat = mean(gradients, beta1) / (1 - beta1**t)
+    v_hat = mean(squares(gradients), beta2) / (1 - beta2**t)
     return m_hat / (math.sqrt(v_hat) + eps)
 
 
 def amsgrad(gradients: Sequence[float], x: float, beta1: float, beta2: float, eps: float) -> float:
     """Reddi, Kale & Kumar 2018, Algorithm 2, with Adam's bias corrections: the largest v of all steps so far."""
     t = len(gradients)
-    largest = max(_mean(_squares(gradients[:i]), beta2) for i in range(1, t + 1))
-    m_hat = _mean(gradients, beta1) / (1 - beta1**t)
+    largest = max(mean(squares(gradients[:i]), beta2) for i in range(1, t + 1))
+    m_hat = mean(gradients, beta1) / (1 - beta1**t)
     return m_hat / (math.sqrt(largest / (1 - beta2**t)) + eps)
 
 
@@ -63,8 +56,8 @@ def nadam(
     t = len(gradients)
     mu = [beta1 * (1 - 0.5 * 0.96 ** (i * momentum_decay)) for i in range(1, t + 2)]
     g_hat = gradients[-1] / (1 - math.prod(mu[:t]))
-    m_hat = _mean(gradients, beta1) / (1 - math.prod(mu))
-    n_hat = _mean(_squares(gradients), beta2) / (1 - beta2**t)
+    m_hat = mean(gradients, beta1) / (1 - math.prod(mu))
+    n_hat = mean(squares(gradients), beta2) / (1 - beta2**t)
     return ((1 - mu[t - 1]) * g_hat + mu[t] * m_hat) / (math.sqrt(n_hat) + eps)
 
 
@@ -84,21 +77,21 @@ def nadamw(gradients: Sequence[float], x: float, weight_decay: float, **hyperpar
 
 def adagrad(gradients: Sequence[float], x: float, eps: float, initial: float, lr_decay: float) -> float:
     """Duchi, Hazan & Singer 2011; the decay of lr as torch documents it."""
-    r = initial + math.fsum(_squares(gradients))
+    r = initial + math.fsum(squares(gradients))
     return gradients[-1] / (math.sqrt(r) + eps) / (1 + (len(gradients) - 1) * lr_decay)
 
 
 def rmsprop(gradients: Sequence[float], x: float, rho: float, eps: float) -> float:
     """Hinton 2012, with the constant outside the root."""
-    return gradients[-1] / (math.sqrt(_mean(_squares(gradients), rho)) + eps)
+    return gradients[-1] / (math.sqrt(mean(squares(gradients), rho)) + eps)
 
 
 def adadelta(gradients: Sequence[float], x: float, rho: float, eps: float) -> float:
     """Zeiler 2012, Algorithm 1: every past step is worked out again."""
     steps: list[float] = []
     for i, g in enumerate(gradients, 1):
-        past = _mean([0.0, *_squares(steps)][1:], rho) if steps else 0.0
-        steps.append(math.sqrt(past + eps) / math.sqrt(_mean(_squares(gradients[:i]), rho) + eps) * g)
+        past = mean([0.0, *squares(steps)][1:], rho) if steps else 0.0
+        steps.append(math.sqrt(past + eps) / math.sqrt(mean(squares(gradients[:i]), rho) + eps) * g)
     return steps[-1]
 
 
@@ -106,19 +99,19 @@ def adamax(gradients: Sequence[float], x: float, beta1: float, beta2: float, eps
     """Kingma & Ba 2015, Algorithm 2, with eps added to |g| as torch has it: the maximum unrolled."""
     t = len(gradients)
     largest = max(beta2 ** (t - i) * (abs(g) + eps) for i, g in enumerate(gradients, 1))
-    return _mean(gradients, beta1) / (1 - beta1**t) / largest
+    return mean(gradients, beta1) / (1 - beta1**t) / largest
 
 
 def radam(gradients: Sequence[float], x: float, beta1: float, beta2: float, eps: float) -> float:
     """Liu et al. 2020, Algorithm 2, with the threshold 5 of its authors' code."""
     t = len(gradients)
-    m_hat = _mean(gradients, beta1) / (1 - beta1**t)
+    m_hat = mean(gradients, beta1) / (1 - beta1**t)
     longest = 2 / (1 - beta2) - 1
     rho = longest - 2 * t * beta2**t / (1 - beta2**t)
     if rho <= 5:
         return m_hat
     r = math.sqrt((rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho))
-    return m_hat * r * math.sqrt(1 - beta2**t) / (math.sqrt(_mean(_squares(gradients), beta2)) + eps)
+    return m_hat * r * math.sqrt(1 - beta2**t) / (math.sqrt(mean(squares(gradients), beta2)) + eps)
 
 
 def rprop(
@@ -156,7 +149,7 @@ def sign(gradients: Sequence[float], x: float) -> float:
 
 def lion(gradients: Sequence[float], x: float, beta1: float, beta2: float) -> float:
     """Chen et al. 2023, Algorithm 2, its momentum unrolled."""
-    c = beta1 * _mean(gradients[:-1], beta2) + (1 - beta1) * gradients[-1]
+    c = beta1 * mean(gradients[:-1], beta2) + (1 - beta1) * gradients[-1]
     return float((c > 0) - (c < 0))
 
 
@@ -180,20 +173,24 @@ RULES: dict[str, Step] = {
     "clip_value": clip_value,
     "sign": sign,
     "lion": lion,
+    **reference_modern.RULES,
 }
+# Specs of rules with other choices than their defaults.
+VARIANTS: dict[str, Step] = {**reference_modern.VARIANTS}
+# Rules that draw: their functions are given the noise too.
+NOISY: dict[str, Step] = {**reference_modern.NOISY}
 
 
-Tensors = list[list]  # of each parameter its rows, or its numbers
-
-
-def clip_norm(gradients: Tensors, x: Tensors, limit: float) -> Tensors:
+def clip_norm(gradients: list[Tensors], x: list[Tensors], lr: list[float], limit: float) -> Tensors:
     """Pascanu, Mikolov & Bengio 2013, Algorithm 1, with the 1e-6 of torch."""
-    norm = math.sqrt(math.fsum(g * g for tensor in gradients for row in _rows(tensor) for g in row))
+    norm = math.sqrt(math.fsum(g * g for tensor in gradients[-1] for row in rows(tensor) for g in row))
     share = min(1.0, limit / (norm + 1e-6))
-    return [_each(tensor, lambda row: [share * g for g in row]) for tensor in gradients]
+    return [each(tensor, lambda row: [share * g for g in row]) for tensor in gradients[-1]]
 
 
-def adaptive_clip(gradients: Tensors, x: Tensors, limit: float, eps: float) -> Tensors:
+def adaptive_clip(
+    gradients: list[Tensors], x: list[Tensors], lr: list[float], limit: float, eps: float
+) -> Tensors:  # fmt: skip
     """Brock et al. 2021, eq. 3, unit by unit."""
 
     def clipped(row: list[float], weights: list[float]) -> list[float]:
@@ -201,35 +198,29 @@ def adaptive_clip(gradients: Tensors, x: Tensors, limit: float, eps: float) -> T
         return [g * allowed / norm for g in row] if norm > allowed else row
 
     made = []
-    for tensor, weights in zip(gradients, x, strict=True):
-        rows = [clipped(*pair) for pair in zip(_rows(tensor), _rows(weights), strict=True)]
-        made.append(rows if isinstance(tensor[0], list) else rows[0])
+    for tensor, weights in zip(gradients[-1], x[-1], strict=True):
+        units = [clipped(*pair) for pair in zip(rows(tensor), rows(weights), strict=True)]
+        made.append(units if isinstance(tensor[0], list) else units[0])
     return made
 
 
-def centralize(gradients: Tensors, x: Tensors) -> Tensors:
+def centralize(gradients: list[Tensors], x: list[Tensors], lr: list[float]) -> Tensors:
     """Yong et al. 2020, eq. 1: matrices only."""
 
     def centred(row: list[float]) -> list[float]:
         mean = math.fsum(row) / len(row)
         return [g - mean for g in row]
 
-    return [_each(tensor, centred) if isinstance(tensor[0], list) else tensor for tensor in gradients]
+    return [each(tensor, centred) if isinstance(tensor[0], list) else tensor for tensor in gradients[-1]]
 
 
-def _rows(tensor: list) -> list[list[float]]:
-    return tensor if isinstance(tensor[0], list) else [tensor]
-
-
-def _each(tensor: list, change: Callable[[list[float]], list[float]]) -> list:
-    return [change(row) for row in tensor] if isinstance(tensor[0], list) else change(tensor)
-
-
-# Rules that see more than one number: functions from the gradients and values of all parameters to their steps.
+# Rules that see more than one number, and specs of such with other choices: functions from the gradients of all
+# parameters at all steps so far, the values at which they were taken, and the learning rates, to the present steps.
 WHOLE: dict[str, Callable[..., Tensors]] = {
     "clip_norm": clip_norm,
     "adaptive_clip": adaptive_clip,
     "centralize": centralize,
+    **reference_modern.WHOLE,
 }
 
 # Rules whose references stand beside their tests, because they take more than a gradient or stand around others.

@@ -14,9 +14,9 @@ from torch import nn
 import ravine
 from ravine import optim
 from ravine.core.errors import RavineError
+from ravine.optim import torchs
 
-NAMES = [name for name, kind in vars(optim).items() if inspect.isclass(kind) and kind.__module__ == optim.__name__]
-PUBLIC = [name for name in NAMES if not name.startswith("_")]
+PUBLIC = [name for name, kind in vars(optim).items() if inspect.isclass(kind) and kind.__module__ == torchs.__name__]
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1}),

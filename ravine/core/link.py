@@ -1,5 +1,6 @@
 """What a rule says of itself, and its pure methods: the contract that `ravine.Rule` documents."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -115,3 +116,8 @@ class Link(Declared):
 def choose(condition: Any, a: Any, b: Any) -> Any:
     """`a` where `condition` holds, else `b`; for numbers as for tensors, so that a rule reads the same compiled."""
     return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
+
+
+def log(x: Any) -> Any:
+    """The natural logarithm of a number as of a tensor; minus infinity at zero, as torch has it."""
+    return x.log() if isinstance(x, Tensor) else math.log(x) if x > 0 else -math.inf

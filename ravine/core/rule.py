@@ -13,6 +13,7 @@ from ravine.core.link import DEAR, Link
 from ravine.core.link import SCOPES as SCOPES
 from ravine.core.link import State as State
 from ravine.core.link import choose as choose
+from ravine.core.link import log as log
 from ravine.core.passage import Passage
 from ravine.core.passage import Totals as Totals
 from ravine.core.space import Dimension

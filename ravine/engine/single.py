@@ -1,5 +1,6 @@
 """One parameter: what its rule is given, where it begins, and its step in the loop."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from ravine.engine.rounding import (
 State = dict[str, Any]
 
 
-def label_of(seed: int, group: dict[str, Any], number: int, i: int) -> Label:
+def label_of(seed: int, group: Mapping[str, Any], number: int, i: int) -> Label:
     """What a parameter's noise is drawn from: the seed, and its name, or its place where it has none."""
     return (seed, group["param_names"][i]) if "param_names" in group else (seed, number, i)
 

@@ -8,6 +8,7 @@ from torch import Tensor, zeros_like
 from ravine.core.rule import Rule, State, choose
 from ravine.core.space import ADAPTIVE
 from ravine.core.torch_format import BETAS, MOMENTS, TorchFormat
+from ravine.rules.rectification import rectification
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,7 @@ class RAdam(Rule):
         m = self.beta1 * state["m"] + (1 - self.beta1) * g
         v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         known = 1 - self.beta2**t
-        longest = 2 / (1 - self.beta2) - 1
-        rho = longest - 2 * t * self.beta2**t / known
-        sure = rho > 5
-        safe = choose(sure, rho, 6.0 + 0 * rho)  # a value for the branch that is not taken
-        top = choose(longest > 5, longest, 6.0 + 0 * longest)
-        r = ((safe - 4) * (safe - 2) * top / ((top - 4) * (top - 2) * safe)) ** 0.5
+        sure, r = rectification(t, self.beta2)
         step = m / (1 - self.beta1**t)
         return choose(sure, step * (r * known**0.5) / (v.sqrt() + self.eps), step), {"m": m, "v": v}
 
