@@ -4,6 +4,7 @@ Found on torch 2.13.0, pytorch-optimizer 4.1 and heavyball 3.2; the numbers in b
 """
 
 import copy
+import inspect
 import io
 
 import pytest
@@ -18,11 +19,13 @@ from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.execution import cannot_compile
 from ravine.engine.finite import NonFinite
+from ravine.optim import torchs
 
 WAYS = ["loop"] if cannot_compile("cpu") else ["loop", "compiled"]
 both_ways = pytest.mark.parametrize("way", WAYS)
-NAMES = [name for name in optim.__dict__ if name[0].isupper() and hasattr(torch.optim, name)] + ["DeltaBarDelta"]
-every_name = pytest.mark.parametrize("name", sorted(set(NAMES) - {"Optimizer"}))
+NAMES = [name for name, kind in vars(optim).items() if inspect.isclass(kind) and kind.__module__ == torchs.__name__]
+NAMES += ["AdaBelief", "Adan", "AdEMAMix", "Lion", "Prodigy"]
+every_name = pytest.mark.parametrize("name", sorted(NAMES))
 
 
 def made(name: str, params: list[nn.Parameter], **options: object) -> ravine.Optimizer:

@@ -325,7 +325,7 @@ def test_a_range_that_is_not_kept_is_found(define: Define) -> None:
         (lambda: adamw(betas=(0.9, 0.99)), "unknown argument of optimizer 'adamw' 'betas': did you mean 'beta2'?"),
         (lambda: make_rule(parse_links("adam(beta3=1)")), "unknown argument of optimizer 'adam' 'beta3': did you mean"),
         (lambda: make_rule(parse_links("adamw(wd=1)")), "unknown argument of optimizer 'adamw' 'wd'"),
-        (lambda: make_rule(parse_links("adma")), "unknown optimizer 'adma': did you mean 'adam'? Allowed: adadelta, "),
+        (lambda: make_rule(parse_links("adamm")), "unknown optimizer 'adamm': did you mean 'adam'? Allowed: "),
         (lambda: make_rule(parse_links("adam(sgd)")), "optimizer 'adam' wraps nothing, found 'sgd' inside its"),
         (lambda: make_rule(parse_links("momentum(momentum='big')")), "momentum: momentum must be a number, got 'big'"),
         (lambda: chain(), "an empty chain moves nothing: give at least one rule, as in chain(Adam())"),
