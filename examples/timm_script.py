@@ -38,16 +38,21 @@ def learned(how):
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False, **SMALL)
     optimizer = how(model)
     scheduler = CosineLRScheduler(optimizer, t_initial=STEPS, warmup_t=20, warmup_lr_init=1e-4, t_in_epochs=False)
+
+    def accuracy():
+        model.eval()
+        with torch.no_grad():
+            return (model(x[1400:]).argmax(1) == y[1400:]).float().mean().item()
+
+    before = accuracy()
+    model.train()
     for k in range(STEPS):
         chosen = torch.randint(0, 1400, (64,))
         optimizer.zero_grad()
         cross_entropy(model(x[chosen]), y[chosen]).backward()
         optimizer.step()
         scheduler.step_update(k + 1)
-    model.eval()
-    with torch.no_grad():
-        accuracy = (model(x[1400:]).argmax(1) == y[1400:]).float().mean().item()
-    print(f"{how.__name__}: accuracy {accuracy:.3f}, of chance 0.100")
+    print(f"{how.__name__}: accuracy {before:.3f} -> {accuracy():.3f}")
 
 
 if __name__ == "__main__":
