@@ -44,15 +44,23 @@ def test_roles_of_a_model_that_begins_with_an_embedding() -> None:
             self.position_embedding = nn.Parameter(torch.zeros(3, 4))
             self.mix = nn.Linear(4, 4)
             self.ln_f = nn.LayerNorm(4)
-            self.head = nn.Linear(4, 9, bias=False)
             self.again = nn.Linear(4, 9, bias=False)
             self.again.weight = self.wte.weight  # tied: counts once, as the embedding
+            self.head = nn.Linear(4, 9, bias=False)
             self.temperature = nn.Parameter(torch.ones(()))
 
     assert roles(Tied()) == {
         "temperature": "bias", "position_embedding": "embedding", "wte.weight": "embedding",
         "mix.weight": "hidden", "mix.bias": "bias", "ln_f.weight": "norm", "ln_f.bias": "norm", "head.weight": "output",
     }  # fmt: skip
+
+
+def test_where_the_table_is_the_output_no_other_matrix_is_one() -> None:
+    net = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False))
+    assert roles(net)["2.weight"] == "hidden"
+    assert roles(net)["3.weight"] == "output"
+    net[3].weight = net[0].weight
+    assert [kind for kind in roles(net).values() if kind != "bias"] == ["embedding", "hidden", "hidden"]
 
 
 def test_a_single_matrix_is_the_output() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any

@@ -37,19 +37,24 @@ def roles(model: nn.Module) -> dict[str, str]:
     """The role of every parameter of `model` by its name, as `named_parameters` has it.
 
     Among the matrices, in the order in which the model registers them, the last is the output and the first is the
-    input, unless the model starts with an embedding. A single matrix is an output.
+    input, unless the model starts with an embedding. A single matrix is an output. Where the last is the table of an
+    embedding used again, as in GPT-2, the embedding is the output too, and no other matrix is one.
     """
     model = unwrapped(model)
     found: dict[str, str] = {}
+    last: nn.Parameter | None = None
     for prefix, module in model.named_modules():
         for name, p in module.named_parameters(recurse=False):
             full = plain(f"{prefix}.{name}" if prefix else name)
             found[full] = role(full, tuple(p.shape), module)
-    known = {name: found[name] for name in named_parameters(model)}  # a tied weight counts once
+            last = p if found[full] == "hidden" else last
+    parameters = named_parameters(model)
+    known = {name: found[name] for name in parameters}  # a tied weight counts once
+    tied = any(p is last for name, p in parameters.items() if known[name] == "embedding")
     matrices = [name for name, kind in known.items() if kind == "hidden"]
     if matrices and "embedding" not in known.values():
         known[matrices[0]] = "input"
-    if matrices:
+    if matrices and not tied:
         known[matrices[-1]] = "output"
     return known
 
