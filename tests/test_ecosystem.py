@@ -143,6 +143,20 @@ def test_a_compiled_model_trains_to_the_numbers_of_the_plain_one() -> None:
     assert names[0] == names[1]
 
 
+@pytest.mark.xfail(strict=True, reason="dynamo goes into step and fails on groups that are no plain dicts")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_a_step_inside_a_compiled_function_is_taken_as_it_is() -> None:
+    plain, compiled = made(), made()
+    one, other = by_role(plain), by_role(compiled)
+    step = torch.compile(other.step, backend="eager")
+    run(plain, one, range(4))
+    for k in range(4):
+        other.zero_grad()
+        loss_of(compiled, k).backward()
+        step()
+    assert same(plain, compiled)
+
+
 @pytest.mark.parametrize("into", ["plain", "wrapped"])
 def test_a_checkpoint_moves_between_a_wrapped_model_and_a_plain_one(into: str) -> None:
     one, other = made(), made()
