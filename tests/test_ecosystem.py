@@ -82,6 +82,16 @@ def test_every_example_is_run_by_a_test() -> None:
     assert {file.stem for file in EXAMPLES.glob("*.py")} == NEEDS.keys() | {"cancer"}  # which test_race.py runs
 
 
+def test_the_page_shows_lines_of_the_examples_and_links_each() -> None:
+    page = (EXAMPLES.parent / "docs" / "ecosystem.md").read_text()
+    shown = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(shown) >= 6
+    sources = {name: (EXAMPLES / f"{name}.py").read_text() for name in NEEDS}
+    for lines in shown:
+        assert any(lines in source for source in sources.values()), f"in no example:\n{lines}"
+    assert not [name for name in NEEDS if f"(../examples/{name}.py)" not in page]
+
+
 # ---------------------------------------------------------------- what they share
 
 
