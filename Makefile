@@ -4,7 +4,7 @@ VENV = .venv
 RAVINE = $(VENV)/bin/ravine
 RACE = digits-mlp --optimizers "sgd, momentum, nesterov, adam, adamw, untuned_adam=adam(lr=0.001)" --points 8 --seeds 20
 
-.PHONY: race test test-full lint bench clean
+.PHONY: race test test-full test-ecosystem lint bench clean
 
 race: $(VENV)/installed
 	$(RAVINE) race $(RACE) --out runs/digits
@@ -14,6 +14,10 @@ test: $(VENV)/installed-dev lint
 
 test-full: $(VENV)/installed-dev lint
 	$(VENV)/bin/python -m pytest -n 2
+
+test-ecosystem: $(VENV)/installed-dev
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[ecosystem]"
+	$(VENV)/bin/python -m pytest tests/test_ecosystem.py
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -9,7 +9,7 @@ from torch import nn
 from ravine.core.composition import make_rule, plain
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
-from ravine.core.roles import ROLES, roles
+from ravine.core.roles import ROLES, named_parameters, roles
 from ravine.core.rule import Rule
 from ravine.core.spec import Group, Spec, parse
 from ravine.optimizer import Optimizer
@@ -59,7 +59,7 @@ def assemble(spec: Spec | str, model: nn.Module, horizon: int, nonfinite: str = 
     role of the spec has no parameters in this model, or a parameter has no group.
     """
     meaning = parts(spec)
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trainable = {name: p for name, p in named_parameters(model).items() if p.requires_grad}
     if not trainable:
         raise RavineError("the model has no trainable parameters")
     if meaning[0].role is None:
@@ -94,7 +94,7 @@ def groups(model: nn.Module, **wanted: Rule | str | Mapping[str, Any]) -> list[d
         raise RavineError("groups needs a rule for a role, as in groups(model, hidden=Momentum(), rest=Adam())")
     _check_roles(list(wanted))
     described = {role: _described(role, given) for role, given in wanted.items()}
-    shared = _by_role(model, dict(model.named_parameters()), list(wanted), "groups(...)")
+    shared = _by_role(model, named_parameters(model), list(wanted), "groups(...)")
     return [{"params": chosen} | described[role] for role, chosen in shared if chosen]
 
 

@@ -8,10 +8,12 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo  # torch.compiler.disable would import dynamo at once
 
 import ravine.rules  # noqa: F401  # makes the built-in names known, so that checkpoints can be read back
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
+from ravine.core.roles import plain
 from ravine.core.rule import Rule
 from ravine.engine.checkpoint import fitting, pairs
 from ravine.engine.collecting import completed, gathers
@@ -28,7 +30,7 @@ from ravine.engine.evaluation import (
 from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
 from ravine.engine.fitness import refuse_members, refuse_unfit
-from ravine.engine.group import CYCLED, Group, lr_of, make_group, rule_of
+from ravine.engine.group import CYCLED, Group, cycled, lr_of, make_group, rule_of
 from ravine.engine.rounding import ROUNDINGS
 from ravine.engine.single import fresh, given, label_of, move
 from ravine.engine.summing import Summed, Totals, mine, totals
@@ -120,13 +122,17 @@ class Optimizer(torch.optim.Optimizer):
                 if isinstance(error, RavineError):
                     raise
                 raise RavineError(f"a parameter is given twice in one group: {error}") from error
-        self.defaults.update({key: group[key] for key in CYCLED if key in group and key not in self.defaults})
+        if "param_names" in group:
+            group["param_names"] = [plain(name) for name in group["param_names"]]
+        kept = {key: value for key, value in self.defaults.items() if key not in CYCLED}
+        self.defaults = kept | cycled(self.param_groups)
 
     @overload
     def step(self, closure: None = None, sampled: Sampled | None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float], sampled: Sampled | None = None) -> float: ...
 
+    @_disable_dynamo  # inside a compiled function it runs as it is: dynamo cannot trace our groups
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, sampled: Sampled | None = None) -> float | None:
         """One step for every parameter that has a gradient. Returns the closure's loss, if one is given.

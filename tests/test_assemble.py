@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 import ravine
 from ravine.assembly import assemble, parts
 from ravine.core.composition import COMPOSITIONS
 from ravine.core.errors import RavineError
-from ravine.core.roles import ROLES, role, roles
+from ravine.core.roles import ROLES, named_parameters, role, roles
 from ravine.core.rule import Rule
 from ravine.core.spec import parse
 from ravine.rules import SGD, Adam, Decay, Momentum, chain
@@ -42,9 +44,9 @@ def test_roles_of_a_model_that_begins_with_an_embedding() -> None:
             self.position_embedding = nn.Parameter(torch.zeros(3, 4))
             self.mix = nn.Linear(4, 4)
             self.ln_f = nn.LayerNorm(4)
-            self.head = nn.Linear(4, 9, bias=False)
             self.again = nn.Linear(4, 9, bias=False)
             self.again.weight = self.wte.weight  # tied: counts once, as the embedding
+            self.head = nn.Linear(4, 9, bias=False)
             self.temperature = nn.Parameter(torch.ones(()))
 
     assert roles(Tied()) == {
@@ -53,9 +55,40 @@ def test_roles_of_a_model_that_begins_with_an_embedding() -> None:
     }  # fmt: skip
 
 
+def test_where_the_table_is_the_output_no_other_matrix_is_one() -> None:
+    net = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False))
+    assert roles(net)["2.weight"] == "hidden"
+    assert roles(net)["3.weight"] == "output"
+    net[3].weight = net[0].weight
+    assert [kind for kind in roles(net).values() if kind != "bias"] == ["embedding", "hidden", "hidden"]
+
+
 def test_a_single_matrix_is_the_output() -> None:
     assert roles(nn.Linear(3, 2)) == {"weight": "output", "bias": "bias"}
     assert roles(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))["0.weight"] == "input"
+
+
+def test_names_and_roles_are_the_same_whatever_wraps_the_model() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4)), nn.LayerNorm(4), nn.Linear(4, 2))
+    wanted, ids = roles(net), {name: id(p) for name, p in net.named_parameters()}
+    compiled = partial(torch.compile, backend="eager")
+    net[1] = checkpoint_wrapper(compiled(net[1]))
+    for wrapped in (net, compiled(net), nn.DataParallel(compiled(net)), compiled(nn.DataParallel(net))):
+        assert roles(wrapped) == wanted
+        assert {name: id(p) for name, p in named_parameters(wrapped).items()} == ids
+        made = ravine.groups(wrapped, hidden=SGD(), rest=Adam())
+        assert [name for name, _ in made[0]["params"]] == ["1.0.weight"]
+        optimizer = assemble("sgd", wrapped, horizon=1)
+        assert optimizer.param_groups[0]["param_names"] == list(ids)
+
+
+def test_a_part_of_the_model_may_be_called_as_a_wrapper_calls_it() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(3, 4)
+
+    assert list(named_parameters(Nested())) == ["module.weight", "module.bias"]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +103,9 @@ def test_a_single_matrix_is_the_output() -> None:
         ("tok_embeddings.weight", (10, 64), "embedding"),
         ("embed.bias", (64,), "bias"),
         ("fc.bias", (10,), "bias"),
+        ("cls_token", (1, 1, 64), "embedding"),
+        ("attn.relative_position_bias_table", (49, 4), "embedding"),
+        ("blocks.0.mlp_tokens.fc1.weight", (64, 64), "hidden"),
     ],
 )
 def test_the_role_by_name_and_shape_alone(name: str, shape: tuple[int, ...], expected: str) -> None:

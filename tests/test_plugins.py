@@ -1,8 +1,12 @@
 """Rules, schedules and probes that other packages bring as entry points."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,3 +72,25 @@ def test_names_of_other_packages_work_in_specs_and_lists_and_a_broken_one_is_war
     done = subprocess.run(call, cwd=installed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert '"tenfold"' in done.stdout
+
+
+def test_the_example_package_installs_and_its_names_are_known_to_every_command(tmp_path: Path) -> None:
+    pytest.importorskip("pip")
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(Path(__file__).parents[1] / "examples" / "plugin", source)  # pip writes beside what it builds
+    pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target"]
+    subprocess.run([sys.executable, *pip, str(target), str(source)], check=True, timeout=300)
+    paths = os.pathsep.join([str(target), str(Path(__file__).parents[1])])
+    python = partial(
+        subprocess.run, cwd=source, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    listed = python([sys.executable, "-m", "ravine", "list", "optimizers", "--json"])
+    assert '"power_sign"' in listed.stdout, listed.stderr
+    spec = ["--optimizer", "power_sign(beta=0.8)", "--probe", "weight_norm", "--steps", "200"]
+    trained = python([sys.executable, "-m", "ravine", "train", "quadratic", *spec, "--json"])
+    assert trained.returncode == 0, trained.stderr
+    rows = json.loads(trained.stdout)["rows"]
+    assert rows[-1]["metric"] < 0.2 * rows[0]["metric"]
+    assert rows[-1]["weight_norm"] < rows[1]["weight_norm"]
+    tested = python([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_power_sign.py"])
+    assert "3 passed" in tested.stdout, tested.stdout

@@ -15,7 +15,8 @@ from torch import nn
 ROLES = ("input", "hidden", "output", "embedding", "norm", "bias")
 
 _NORM = re.compile(r"(^|[._])(\w*norm\w*|ln\w*|bn\d*)([._]|$)", re.IGNORECASE)
-_EMBEDDING = re.compile(r"(^|[._])(\w*embed\w*|emb|wte|wpe)([._]|$)", re.IGNORECASE)
+_EMBEDDING = re.compile(r"(^|[._])(\w*embed\w*|emb|wte|wpe)([._]|$)|_(tokens?|bias_table)$", re.IGNORECASE)
+_WRAPPING = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
 def role(name: str, shape: tuple[int, ...], owner: nn.Module | None = None) -> str:
@@ -33,20 +34,51 @@ def role(name: str, shape: tuple[int, ...], owner: nn.Module | None = None) -> s
 
 
 def roles(model: nn.Module) -> dict[str, str]:
-    """The role of every parameter of `model` by its name.
+    """The role of every parameter of `model` by its name, as `named_parameters` has it.
 
     Among the matrices, in the order in which the model registers them, the last is the output and the first is the
-    input, unless the model starts with an embedding. A single matrix is an output.
+    input, unless the model starts with an embedding. A single matrix is an output. Where the last is the table of an
+    embedding used again, as in GPT-2, the embedding is the output too, and no other matrix is one.
     """
+    model = unwrapped(model)
     found: dict[str, str] = {}
+    last: nn.Parameter | None = None
     for prefix, module in model.named_modules():
         for name, p in module.named_parameters(recurse=False):
-            full = f"{prefix}.{name}" if prefix else name
+            full = plain(f"{prefix}.{name}" if prefix else name)
             found[full] = role(full, tuple(p.shape), module)
-    known = {name: found[name] for name, _ in model.named_parameters()}  # a tied weight counts once
+            last = p if found[full] == "hidden" else last
+    parameters = named_parameters(model)
+    known = {name: found[name] for name in parameters}  # a tied weight counts once
+    tied = any(p is last for name, p in parameters.items() if known[name] == "embedding")
     matrices = [name for name, kind in known.items() if kind == "hidden"]
     if matrices and "embedding" not in known.values():
         known[matrices[0]] = "input"
-    if matrices:
+    if matrices and not tied:
         known[matrices[-1]] = "output"
     return known
+
+
+def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of `model` by their names, which are the same whatever it is wrapped in."""
+    return {plain(name): p for name, p in unwrapped(model).named_parameters()}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile, DistributedDataParallel and DataParallel, however they are nested."""
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def plain(name: str) -> str:
+    """A parameter's name without what torch.compile, FSDP and activation checkpointing put between its parts.
+
+    >>> plain("_orig_mod.blocks.0._checkpoint_wrapped_module.weight")
+    'blocks.0.weight'
+    """
+    return _WRAPPING.sub("", name)

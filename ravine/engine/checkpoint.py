@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
+from ravine.core.roles import plain
 from ravine.core.rule import Rule
 from ravine.engine.group import lr_of, rule_of
 from ravine.engine.rounding import COMPENSATION
@@ -56,14 +57,22 @@ def _matched(mine: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
         raise RavineError(f"the checkpoint is of '{theirs}', but this optimizer is '{mine['rule']}'")
     here, there = mine.get("param_names"), saved.get("param_names")
     if here and there and here != there:
+        here, there = _unwrapped(here), _unwrapped(there)
         if missing := sorted(set(here) ^ set(there)):
             raise RavineError(f"the checkpoint has other parameters than this optimizer: '{missing[0]}' is in one only")
         ids = dict(zip(there, saved["params"], strict=True))
-        return saved | {"params": [ids[name] for name in here], "param_names": here}
+        return saved | {"params": [ids[name] for name in here], "param_names": mine["param_names"]}
     if len(mine["params"]) != len(saved["params"]):
         count, wanted = len(saved["params"]), len(mine["params"])
         raise RavineError(f"a group of the checkpoint has {count} parameters, but this optimizer's has {wanted}")
     return saved
+
+
+def _unwrapped(names: list[str]) -> list[str]:
+    """Names without the prefixes of what the model was wrapped in."""
+    names = [plain(name) for name in names]
+    ddp = all(name.startswith("module.") for name in names)
+    return [name.removeprefix("module.") for name in names] if ddp else names
 
 
 def pairs(groups: Groups, state_dict: dict[str, Any]) -> Iterator[tuple[Tensor, dict[str, Any]]]:

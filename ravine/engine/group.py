@@ -14,6 +14,7 @@ from ravine.core.spec import parse_links, parse_schedules
 from ravine.schedules import Schedule, make_schedule
 
 _OWN = ("params", "lr", "rule", "schedule", "steps", "maximize", "collected")
+_FOREIGN = ("name", "initial_lr", "lr_scale")  # what frameworks read: Lightning, torch's schedulers, timm's
 CYCLED = ("momentum", "betas")  # what torch's OneCycleLR and CyclicLR look for in an optimizer's defaults
 
 
@@ -59,7 +60,7 @@ def make_group(given: Mapping[str, Any]) -> Group:
         raise RavineError(f"a group's rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
     numbers = rule.numbers()
     for key in given:
-        if key not in (*_OWN, *numbers, "param_names", "initial_lr", "name"):
+        if key not in (*_OWN, *numbers, "param_names", *_FOREIGN):
             raise unknown(f"hyperparameter of '{rule}'", key, ("lr", *numbers))
     rule = rule.with_numbers({key: given[key] for key in numbers if key in given})
     lr = given["lr"] if given["lr"] is not None else rule.lr
@@ -70,6 +71,11 @@ def make_group(given: Mapping[str, Any]) -> Group:
     schedule(0)  # one that does not know its horizon says so now
     own = {"rule": rule.structure(), "lr": lr, "schedule": str(schedule), "steps": 0, "maximize": given["maximize"]}
     return Group({**given, **own, **rule.numbers()})
+
+
+def cycled(groups: list[Any]) -> dict[str, Any]:
+    """What torch's schedulers may cycle: they look for it in an optimizer's defaults, and change it in every group."""
+    return {key: groups[0][key] for key in CYCLED if all(key in group for group in groups)}
 
 
 def rule_of(group: Mapping[str, Any]) -> Rule:
