@@ -36,4 +36,4 @@ class Lion(Rule):
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
         c = self.beta1 * state["m"] + (1 - self.beta1) * g
-        return where(c.isnan(), c, c.sign()), {"m": self.beta2 * state["m"] + (1 - self.beta2) * g}
+        return where(c > 0, 1.0, where(c < 0, -1.0, c)), {"m": self.beta2 * state["m"] + (1 - self.beta2) * g}
