@@ -71,8 +71,7 @@ class Kind:
         """Weights, gradient, numbers and flat state to trace with."""
         count = len(_STEP_NUMBERS) + len(rule.numbers()) + len(self.single) + len(self.totals)
         numbers = [torch.full((), 0.5, dtype=torch.float64) for _ in range(count)]
-        weights, gradient, *flat = (self.line(dtype) for dtype in (self.weight, self.gradient, *dict(self.flat).values()))
-        return weights, gradient, numbers, flat
+        return self.line(self.weight), self.line(self.gradient), numbers, [self.line(dtype) for _, dtype in self.flat]
 
     def line(self, dtype: torch.dtype) -> Tensor:
         return torch.empty(EXAMPLE, dtype=dtype, device=self.device)

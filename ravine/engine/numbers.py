@@ -14,6 +14,9 @@ from torch import fx
 
 aten = torch.ops.aten
 
+_TYPES: dict[Any, type] = {
+    None: np.float64, torch.float64: np.float64, torch.float32: np.float32, torch.bool: np.bool_,
+}  # fmt: skip
 _PLAIN: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: operator.add,
     aten.sub.Tensor: operator.sub,
@@ -44,7 +47,6 @@ _PLAIN: dict[Any, Callable[..., Any]] = {
     aten.bitwise_and.Tensor: np.logical_and,  # where both are conditions
     aten._to_copy.default: lambda a, dtype=None, **_: _TYPES[dtype](a),
 }
-_TYPES = {None: np.float64, torch.float64: np.float64, torch.float32: np.float32, torch.bool: np.bool_}
 
 
 class Numbers:
