@@ -42,7 +42,7 @@ def same(found: float, wanted: float, rel: float) -> bool:
         lambda a, b: a.float() * b,
         lambda a, b: a.float() / 3,
     ],
-    ids=["log", "exp", "abs", "maximum", "minimum", "%", "% number", "//", "// number", "and", "cast", "32", "32 number"],
+    ids=["log", "exp", "abs", "max", "min", "%", "% number", "//", "// number", "and", "cast", "32", "32 number"],
 )
 def test_an_operation_on_floats_is_torchs(function: Callable[[Tensor, Tensor], Tensor]) -> None:
     traced = make_fx(lambda a, b: [function(a, b)])(*torch.full((2,), 0.5, dtype=F64).unbind())
