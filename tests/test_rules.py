@@ -61,7 +61,7 @@ def applies_lr(rule: Rule) -> bool:
     return any(link.applies_lr for link in rule.links)
 
 
-ONE_BY_ONE = [name for name in EVERY if name not in reference.WHOLE | reference.NOISY]
+ONE_BY_ONE = [n for n, rule in EVERY.items() if n not in reference.WHOLE | reference.NOISY and rule.scope != "matrix"]
 
 
 @pytest.mark.parametrize("size", SIZES)
