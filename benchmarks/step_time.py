@@ -50,6 +50,12 @@ RULES: dict[str, tuple[str | None, dict]] = {
     "radam": ("RAdam", {}),
     "adamax": ("Adamax", {}),
     "rprop": ("Rprop", {}),
+    "lion": (None, {}),
+    "adabelief": (None, {}),
+    "adan": (None, {}),
+    "adopt": (None, {}),
+    "ademamix": (None, {}),
+    "prodigy": (None, {}),
 }
 FUSED = {"SGD", "Adagrad", "Adam", "AdamW"}
 
@@ -85,7 +91,7 @@ def table(title: str, shapes: list[tuple[int, ...]], names: list[str], rounds: i
     print("{:38s}{:>6s}{:>8s}{:>9s}{:>8s}{:>8s}{:>13s}{:>9s}{:>12s}".format(*header))
     found = []
     for name in names:
-        rule, (theirs, options) = parts(name)[0].rule, RULES[name]
+        rule, (theirs, options) = parts(name)[0].rule, RULES.get(name, (None, {}))
         state = sum(8 for x in rule.start(torch.zeros(3)).values() if x.ndim)
         size = 12 + state
         source, target = torch.randn(count), torch.empty(count)

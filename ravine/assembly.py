@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ravine.core.composition import make_rule
+from ravine.core.composition import make_rule, plain
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.roles import ROLES, roles
@@ -30,7 +30,7 @@ class Part:
 
 def parts(spec: Spec | str) -> list[Part]:
     """The meaning of every group of `spec`; everything in it is checked."""
-    spec = parse(spec) if isinstance(spec, str) else spec
+    spec = plain(parse(spec) if isinstance(spec, str) else spec)
     named = [group.role for group in spec.groups]
     if len(named) > 1 and None in named:
         raise RavineError(f"'{spec}' has several groups: each needs a role ({', '.join((*ROLES, REST))})")
@@ -112,7 +112,7 @@ def _described(role: str, given: Rule | str | Mapping[str, Any]) -> dict[str, An
     (part, *more) = parts(spec)
     if more or part.role is not None:
         raise RavineError(f"groups: {role}={given!r} must describe one group, without a role")
-    rated = any(link.get("lr") is not None for link in spec.groups[0].links)
+    rated = any(link.has("lr") for link in spec.groups[0].links)
     return {"rule": part.rule, "schedule": part.schedule} | ({"lr": part.lr} if rated else {})
 
 

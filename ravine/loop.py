@@ -100,6 +100,8 @@ class Run:
             self.optimizer = make(self.model)
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
+        self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
+        self._check_sampling()
         self.chance = GlobalStream(derive(seed, "chance"), device)
         self.judging = GlobalStream(derive(seed, "judging"), device)
         self.valid = to(task.valid, device)
@@ -131,8 +133,29 @@ class Run:
         self.seconds += time.perf_counter() - started
         return mean
 
+    def _check_sampling(self) -> None:
+        lacking = [name for name in ("forward", "criterion", "sample") if getattr(self.task, name) is None]
+        if self.ours and self.ours.wants("sampled") and lacking:
+            rule = next(group["rule"] for group in self.ours.param_groups)
+            raise RavineError(
+                f"'{rule}' draws targets from the model's predictions, for which task '{self.task.name}' needs "
+                f"{', '.join(f'{name}=' for name in lacking)}: see ravine.Task"
+            )
+
+    def _sampled(self) -> tuple[Tensor, int]:
+        """The loss at targets drawn from the model's own predictions, and how many they are."""
+        task = self.task
+        assert task.forward is not None
+        assert task.criterion is not None
+        assert task.sample is not None
+        outputs = task.forward(self.model, self.batch)
+        batch, count = task.sample(outputs, self.batch)
+        self.work += 1
+        return task.criterion(outputs, batch), count
+
     def _step(self) -> Tensor:
         task, model, optimizer = self.task, self.model, self.optimizer
+        backward = not (self.ours and self.ours.wants("product"))  # else the optimizer takes the gradient
         self.batch = batch = to(next(self._batches), self.device)
         first: Tensor | None = None
         before = self.work
@@ -141,13 +164,19 @@ class Run:
             nonlocal first
             optimizer.zero_grad()
             loss = task.loss(model, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if backward:
+                loss.backward()  # type: ignore[no-untyped-call]
             self.work += 1
             if first is None:
                 first = loss.detach()
             return loss
 
-        optimizer.step(closure)  # type: ignore[arg-type]  # torch's stubs want a float, its code takes tensors
+        if self.ours:
+            products = self.ours.products
+            self.ours.step(closure, self._sampled)  # type: ignore[arg-type]  # torch's stubs want a float
+            self.work += self.ours.products - products
+        else:
+            optimizer.step(closure)  # type: ignore[arg-type]  # its code takes tensors
         self.step += 1
         self.cost = self.work - before
         self.examples += task.batch_size if task.size is None else task.examples(batch)
@@ -157,8 +186,7 @@ class Run:
 
     def judged(self, data: Any) -> float:
         """The metric on `data`, at the parameters that count where the optimizer takes gradients at others."""
-        optimizer = self.optimizer
-        with optimizer.swapped() if isinstance(optimizer, Optimizer) else nullcontext():
+        with self.ours.swapped() if self.ours else nullcontext():
             return self.task.judge(self.model, data)
 
     def judge(self, loss: float | None, probes: tuple[Probe, ...]) -> Moment:

@@ -14,30 +14,32 @@ from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule
 from ravine.engine.checkpoint import fitting, pairs
+from ravine.engine.collecting import completed, gathers
 from ravine.engine.compiled import Compiled, How, Member, fits
+from ravine.engine.evaluation import (
+    Evaluation,
+    Sampled,
+    evaluate,
+    probing,
+    refuse_missing,
+    takes_gradients,
+    those_asked,
+)
 from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
+from ravine.engine.fitness import refuse_members, refuse_unfit
 from ravine.engine.group import CYCLED, Group, lr_of, make_group, rule_of
-from ravine.engine.rounding import (
-    COMPENSATION,
-    ROUNDINGS,
-    by_chance,
-    compensated,
-    is_low,
-    kept_by_rule,
-    noise_for,
-    normal_for,
-    real,
-    refuse_sharded,
-    to_nearest,
-    widened,
-)
+from ravine.engine.rounding import ROUNDINGS
+from ravine.engine.single import fresh, given, label_of, move
 from ravine.engine.summing import Summed, Totals, mine, totals
+from ravine.engine.swapping import judged
 from ravine.engine.translation import write
 from ravine.schedules import Schedule, constant
 
+Move = tuple[int, dict[str, Any], Rule, float]  # a group's number, itself, its rule, and its learning rate
+
 NONFINITE = ("raise", "skip", "ignore")
-_KEPT = ("nonfinite", "execution", "rounding", "seed", "skipped")
+_KEPT = ("nonfinite", "execution", "rounding", "seed", "skipped", "products")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -87,11 +89,12 @@ class Optimizer(torch.optim.Optimizer):
         if rule is not None and not isinstance(rule, Rule):
             raise RavineError(f"rule must be a rule such as ravine.rules.Adam(), got {rule!r}")
         choices = {"nonfinite": NONFINITE, "execution": EXECUTIONS, "rounding": ROUNDINGS}
-        for (name, allowed), given in zip(choices.items(), (nonfinite, execution, rounding), strict=True):
-            if given not in allowed:
-                raise unknown(f"choice of {name}=", str(given), allowed)
+        for (name, allowed), chosen in zip(choices.items(), (nonfinite, execution, rounding), strict=True):
+            if chosen not in allowed:
+                raise unknown(f"choice of {name}=", str(chosen), allowed)
         check_value("seed", seed, int, "[0, inf)")
-        self.nonfinite, self.execution, self.rounding, self.seed, self.skipped = nonfinite, execution, rounding, seed, 0
+        self.nonfinite, self.execution, self.rounding, self.seed = nonfinite, execution, rounding, seed
+        self.skipped = self.products = 0
         self._compiled: dict[int, Compiled] = {}
         self._swapped = False
         super().__init__(params, {"rule": rule, "lr": lr, "schedule": schedule or constant(), "maximize": maximize})
@@ -111,54 +114,88 @@ class Optimizer(torch.optim.Optimizer):
             warnings.filterwarnings("error", "optimizer contains a parameter group with duplicate parameters")
             try:
                 super().add_param_group(group)
-            except UserWarning as error:
+                refuse_members(group, rule_of(group))
+            except (UserWarning, RavineError) as error:
                 self.param_groups = [kept for kept in self.param_groups if kept is not group]
+                if isinstance(error, RavineError):
+                    raise
                 raise RavineError(f"a parameter is given twice in one group: {error}") from error
         self.defaults.update({key: group[key] for key in CYCLED if key in group and key not in self.defaults})
 
     @overload
-    def step(self, closure: None = None) -> None: ...
+    def step(self, closure: None = None, sampled: Sampled | None = None) -> None: ...
     @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float], sampled: Sampled | None = None) -> float: ...
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step for every parameter that has a gradient. Returns the closure's loss, if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        moves = [(group, rule_of(group), lr_of(group)) for group in self.param_groups]
-        for group, rule, _ in moves:
-            if loss is None and any("loss" in link.needs for link in rule.links):
-                raise RavineError(f"'{rule}' needs the loss: give step a closure that returns it, as in step(closure)")
-            if not rule.sparse and any(g.is_sparse for p in group["params"] if (g := p.grad) is not None):
-                raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
-            if self.rounding == "stochastic":
-                refuse_sharded(group["params"])
-            if rule.scope != "element" and any(p.is_complex() for p in group["params"] if p.grad is not None):
-                hint = "use one that looks at each weight alone, such as adam"
-                raise RavineError(f"'{rule}' looks at whole tensors and takes no complex parameters: {hint}")
-        if self.nonfinite != "ignore" and (found := nonfinite_in(self.param_groups, self.state)):
-            if self.nonfinite == "raise":
-                raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")
-            self.skipped += 1
+    def step(self, closure: Callable[[], float] | None = None, sampled: Sampled | None = None) -> float | None:
+        """One step for every parameter that has a gradient. Returns the closure's loss, if one is given.
+
+        closure: takes the gradients and returns the loss, as for any optimizer of torch; called a second time at
+            another place by SAM. Rules that need products of the Hessian take the gradients themselves, so that it
+            must return the loss without calling `backward()`.
+        sampled: for rules that need it, returns the mean loss at targets drawn from the model's own predictions, and
+            the number of examples; without calling `backward()` either.
+        """
+        rules = [rule_of(group) for group in self.param_groups]
+        lrs = [lr_of(group) for group in self.param_groups]
+        refuse_missing(rules, closure, sampled)
+        own = takes_gradients(rules)
+        asked = those_asked(self.param_groups, rules, self.state, self.seed)
+        told = evaluate(asked, closure, sampled, own)
+        self.products += bool(told.products)
+        loss: float | None = told.loss
+        refuse_unfit(self.param_groups, rules, self.rounding)
+        if self._is_skipped():
             return loss
-        told = loss.detach() if isinstance(loss, Tensor) else loss
-        summands = [partial(self._summands, i, *move, told) for i, move in enumerate(moves)]
-        summed = totals([rule for _, rule, _ in moves], summands)
-        steps = [step for i, move in enumerate(moves) for step in self._steps(i, *move, summed, told)]
-        for step in steps:
-            step()
-        for group in self.param_groups:
-            group["steps"] += 1
+        if any(link.probes() for rule in rules for link in rule.links):
+            with probing(self.param_groups, rules):
+                evaluate([one._replace(again=True) for one in asked], closure, None, own)
+            if self._is_skipped():
+                return loss
+        moves = list(zip(range(len(rules)), self.param_groups, rules, lrs, strict=True))
+        moves = [move for move in moves if not gathers(*move[1:3], self._state)]
+        with completed(moves, self.state):
+            self._make(moves, told)
         return loss
 
+    def _make(self, moves: list[Move], told: Evaluation) -> None:
+        """Move the parameters of the groups that are due."""
+        summed = totals([rule for _, _, rule, _ in moves], [partial(self._summands, *move, told) for move in moves])
+        steps = [step for move in moves for step in self._steps(*move, summed, told)]
+        for step in steps:
+            step()
+        for _, group, _, _ in moves:
+            group["steps"] += 1
+
+    def wants(self, need: str) -> bool:
+        """Whether a rule of any group needs this, one of those that `ravine.Rule` names."""
+        return any(need in link.needs for group in self.param_groups for link in rule_of(group).links)
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """What torch's GradScaler asks before a step: it unscales the gradients, and cannot know of products."""
+        if any(rule_of(group).looks_twice for group in self.param_groups):
+            raise RavineError(
+                f"'{self.param_groups[0]['rule']}' takes more than the gradient, which GradScaler cannot unscale: use "
+                "bf16 autocast without a scaler, and step(closure)"
+            )
+        return False
+
+    def _is_skipped(self) -> bool:
+        """Whether the step is left out for numbers that are not finite; raises where that is asked for."""
+        if self.nonfinite == "ignore" or not (found := nonfinite_in(self.param_groups, self.state)):
+            return False
+        if self.nonfinite == "raise":
+            raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")
+        self.skipped += 1
+        return True
+
     def _steps(
-        self, number: int, group: dict[str, Any], rule: Rule, lr: float, found: Totals, loss: Any
+        self, number: int, group: dict[str, Any], rule: Rule, lr: float, found: Totals, told: Evaluation
     ) -> Iterator[Callable[[], None]]:
         """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
-        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, mine(rule, found), loss)
+        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, mine(rule, found), told)
         done: Collection[tuple[int, int]] = ()
         if compiles(self.execution, rule, group["params"]):
             compiled = self._compiled.get(number)
@@ -171,7 +208,7 @@ class Optimizer(torch.optim.Optimizer):
                 done = compiled.places
         for i, p in enumerate(group["params"]):
             if p.grad is not None and (number, i) not in done:
-                yield partial(self._move, self._label(group, number, i), p, how)
+                yield partial(move, p, self._state(p, rule), how, label_of(self.seed, group, number, i))
 
     def _gathered(self, number: int, group: dict[str, Any], how: How) -> Compiled | None:
         """The compiled step of those parameters of a group for which there can be one."""
@@ -179,7 +216,9 @@ class Optimizer(torch.optim.Optimizer):
             self._compiled.pop(i).release()
         todo = [(i, p) for i, p in enumerate(group["params"]) if p.grad is not None]
         members = [
-            Member((number, i), p, self._state(p, how.rule), self._label(group, number, i)) for i, p in todo if fits(p)
+            Member((number, i), p, self._state(p, how.rule), label_of(self.seed, group, number, i))
+            for i, p in todo
+            if fits(p)
         ]
         try:
             self._compiled[number] = Compiled(members, len(todo), how)
@@ -191,55 +230,22 @@ class Optimizer(torch.optim.Optimizer):
             self.execution = "loop"
             return None
 
-    def _label(self, group: dict[str, Any], number: int, i: int) -> tuple[Any, ...]:
-        """What a parameter's noise is drawn from: the seed, and its name, or its place where it has none."""
-        return (self.seed, group["param_names"][i]) if "param_names" in group else (self.seed, number, i)
-
     def _summands(
-        self, number: int, group: dict[str, Any], rule: Rule, lr: float, loss: Any, before: Mapping[int, Summed]
+        self, number: int, group: dict[str, Any], rule: Rule, lr: float, told: Evaluation, before: Mapping[int, Summed]
     ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
         """What `Rule.summed` takes of each parameter of a group."""
         for i, p in enumerate(group["params"]):
             if p.grad is not None:
-                given = self._given(p, rule, group["maximize"])
-                more = _more(real(p), self._label(group, number, i), given[2], loss)
-                yield (*given, lr), {"totals": before, "more": more}
-
-    def _move(self, label: tuple[Any, ...], p: Tensor, how: How) -> None:
-        own, state = real(p), self._state(p, how.rule)
-        g, seen, t, kept = self._given(p, how.rule, how.maximize)
-        more = None if how.rule.is_plain else _more(own, label, t, how.loss)
-        u, scale, new = how.rule.move(g, seen, t, kept, how.lr, how.totals, more)
-        new = {key: x.clone() if x is g else x for key, x in new.items()}  # the user's gradient is not ours to keep
-        if not is_low(own.dtype):
-            own.sub_(u, alpha=scale)
-        elif self.rounding == "kahan":
-            moved, new[COMPENSATION] = compensated(own, u, scale, state[COMPENSATION])
-            own.copy_(moved)
-        elif self.rounding == "stochastic":
-            own.copy_(by_chance(own, u, scale, noise_for(own, label, t)))
-        else:
-            own.copy_(to_nearest(own, u, scale))
-        state.update(new, step=t)
+                own = given(p, self._state(p, rule), group["maximize"])
+                more = told.more(p, label_of(self.seed, group, number, i), own[2])
+                yield (*own, lr), {"totals": before, "more": more}
 
     def _state(self, p: Tensor, rule: Rule) -> dict[str, Any]:
         """The state of a parameter, begun where there is none."""
         state: dict[str, Any] = self.state[p]
         if not state:
-            state.update(step=0, **self._fresh(p, rule))
+            state.update(step=0, **fresh(p, rule, self.rounding))
         return state
-
-    def _fresh(self, p: Tensor, rule: Rule) -> dict[str, Tensor]:
-        state = rule.start(widened(real(p)))
-        if self.rounding == "kahan" and is_low(p.dtype):
-            state[COMPENSATION] = torch.zeros_like(real(p))
-        return state
-
-    def _given(self, p: Tensor, rule: Rule, maximize: bool) -> tuple[Tensor, Tensor, int, dict[str, Tensor]]:
-        """What a rule is given of a parameter for its next step: gradient, value, the step's number, and its state."""
-        assert p.grad is not None
-        seen, g, state = widened(real(p)), widened(real(p.grad.to_dense())), self._state(p, rule)
-        return -g if maximize else g, seen, state["step"] + 1, kept_by_rule(state)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -250,22 +256,12 @@ class Optimizer(torch.optim.Optimizer):
         if self._swapped:  # they are already those
             yield
             return
-        resting: list[tuple[Tensor, Tensor]] = []
         self._swapped = True
         try:
-            with torch.no_grad():
-                for group in self.param_groups:
-                    rule = rule_of(group)
-                    for p in group["params"] if rule.judges_elsewhere else ():
-                        if state := self.state.get(p):
-                            resting.append((p, p.detach().clone()))
-                            real(p).copy_(rule.judgement(widened(real(p)), kept_by_rule(state)))
-            yield
+            with judged(self.param_groups, self.state):
+                yield
         finally:
             self._swapped = False
-            with torch.no_grad():
-                for p, value in resting:
-                    p.copy_(value)
 
     def torch_state_dict(self) -> dict[str, Any]:
         """The state in the form of the torch.optim optimizer that does the same, whose `load_state_dict` takes it."""
@@ -280,7 +276,7 @@ class Optimizer(torch.optim.Optimizer):
         fitted: dict[str, Any] = {}
 
         def fit(_: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
-            fitted.update(fitting(self.param_groups, given, self._fresh))
+            fitted.update(fitting(self.param_groups, given, partial(fresh, rounding=self.rounding)))
             return fitted
 
         last = self.register_load_state_dict_pre_hook(fit)  # after the user's own
@@ -292,8 +288,3 @@ class Optimizer(torch.optim.Optimizer):
         for p, kept in pairs(self.param_groups, fitted):
             tensors = {key: value for key, value in kept.items() if isinstance(value, Tensor)}
             self.state[p].update({key: value.detach().clone().to(p.device) for key, value in tensors.items()})
-
-
-def _more(p: Tensor, label: tuple[Any, ...], t: int, loss: Any) -> dict[str, Any]:
-    """What a rule may need besides for a step of one parameter."""
-    return {"loss": loss, "noise": lambda link: normal_for(p, (*label, link), t)}

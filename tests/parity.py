@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import ravine
 from ravine import optim
+from ravine.checks.rules import step_from
 from ravine.core.rule import Rule
 
 HEAD = """# Parity
@@ -75,9 +76,9 @@ def kernel_against_loop(rule: Rule) -> float:
     worst = 0.0
     for step in range(8):
         before = p.detach().double().abs()
-        p.grad, q.grad = drawn(1001, step, torch.float32), drawn(1001, step, torch.float32)
-        fast.step()
-        slow.step()
+        g = drawn(1001, step, torch.float32)
+        step_from(fast, rule, p, g)
+        step_from(slow, rule, q, g)
         unit = torch.finfo(torch.float32).eps * 2 ** torch.floor(torch.log2(before + q.detach().double().abs()))
         worst = max(worst, ((p - q).detach().double().abs() / unit).max().item())
         q.data.copy_(p.detach())
@@ -122,8 +123,9 @@ def row(name: str, rule: Rule) -> str:
         tried = ((F64, 50), (torch.float32, 1))
         cells += [f"{against_the_paper(name, rule, dtype, steps):.0e}" for dtype, steps in tried]
     else:
-        cells += ["whole tensors: tests/test_rules.py", ""]
-    cells.append(f"{kernel_against_loop(rule):.2g}" if rule.scope == "element" else "looped")
+        cells += [f"tests/{reference.ELSEWHERE.get(name, 'test_rules.py')}", ""]
+    compiles = rule.scope == "element" and rule.is_plain
+    cells.append(f"{kernel_against_loop(rule):.2g}" if compiles else "looped")
     if name in TORCHS:
         theirs, arguments = TORCHS[name]
         cells += [low_precision(theirs, arguments), f"{against_torch(theirs, arguments):.0e}"]

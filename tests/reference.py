@@ -228,3 +228,15 @@ WHOLE: dict[str, Callable[..., Tensors]] = {
     "centralize": centralize,
     **reference_modern.WHOLE,
 }
+
+# Rules whose references stand beside their tests, because they take more than a gradient or stand around others.
+ELSEWHERE: dict[str, str] = {
+    "accumulate": "test_wrappers.py",
+    "adahessian": "test_curved_rules.py",
+    "lookahead": "test_wrappers.py",
+    "sam": "test_wrappers.py",
+    "schedule_free": "test_wrappers.py",
+    "schedule_free_adamw": "test_wrappers.py",
+    **dict.fromkeys(reference_matrix.RULES, "test_matrix_rules.py"),
+    "sophia": "test_curved_rules.py",
+}

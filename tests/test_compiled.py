@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from reference import RULES
+from reference import RULES, VARIANTS
 from torch import Tensor, nn
 
 import ravine
@@ -27,6 +27,8 @@ EXTRA = (
     "rmsprop(where='inside', centered=true)",
     "rmsprop(momentum=0.9, nesterov=true)",
     "clip_norm(limit=0.5) + adam + decay",
+    "prodigy(d0=0.1, use_bias_correction=true)",
+    *VARIANTS,
 )
 SPECS = [f"sgd + {name}" if name in LINKS else name for name in RULES] + list(EXTRA)
 if execution.cannot_compile("cpu"):

@@ -16,6 +16,7 @@ from ravine import optim
 from ravine.assembly import parts
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
+from ravine.engine.execution import cannot_compile
 from ravine.engine.finite import NonFinite
 from ravine.probes import UpdateRatio
 from ravine.rules import Adam, ClipNorm, Decay, DeltaBarDelta, Momentum, Nesterov, RMSProp, Rprop, chain
@@ -387,14 +388,29 @@ def test_a_rule_may_need_noise_which_is_the_same_when_resumed(known: None) -> No
     assert whole[0].std().item() == pytest.approx(0.1 * math.sqrt(8), rel=0.1)  # four steps of two links
 
 
-def test_a_rule_may_refresh_what_is_dear_now_and_then(known: None) -> None:
-    p = nn.Parameter(torch.zeros(1, dtype=F64))
-    optimizer = ravine.Optimizer([p], Remembering(), 1.0, execution="auto")
+@pytest.mark.parametrize("way", ["loop"] if cannot_compile("cpu") else ["loop", "compiled"])
+def test_a_rule_may_refresh_what_is_dear_now_and_then(known: None, way: str) -> None:
+    ps = [nn.Parameter(torch.zeros(3, dtype=F64)) for _ in "12"]
+    optimizer = ravine.Optimizer(ps, chain(Remembering(), Momentum(0.0)), 1.0, execution=way)
     places = []
     for step in range(1, 8):
-        p.grad = torch.tensor([float(step)], dtype=F64)
+        for p in ps:
+            p.grad = torch.full((3,), float(step), dtype=F64)
         optimizer.step()
-        places.append(-p.item())
+        places.append(-ps[1][2].item())
     assert places == [1, 2, 3, 7, 11, 15, 22]
-    with pytest.raises(RavineError, match="needs the loss, noise or refreshing, which kernels do not have"):
-        ravine.Optimizer([p], Remembering(), 1.0, execution="compiled").step()
+
+
+def test_a_link_behind_one_that_refreshes_sums_what_comes_of_it(known: None) -> None:
+    p = nn.Parameter(torch.zeros(1, dtype=F64))
+    optimizer = ravine.Optimizer([p], chain(Remembering(), ClipNorm(0.5)), 1.0)
+    p.grad = torch.tensor([3.0], dtype=F64)
+    optimizer.step()
+    assert p.item() == pytest.approx(-0.5, rel=1e-6)
+
+
+def test_what_a_kernel_cannot_have_is_said(known: None) -> None:
+    p = nn.Parameter(torch.zeros(3))
+    p.grad = torch.ones(3)
+    with pytest.raises(RavineError, match="needs the loss, noise or products at every step, which kernels do not have"):
+        ravine.Optimizer([p], Noisy(), 1.0, execution="compiled").step()

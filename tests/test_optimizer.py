@@ -241,8 +241,8 @@ P = nn.Parameter(torch.zeros(2))
             "a group's rule must be a rule such as ravine.rules.Adam(), got 3",
         ),
         (
-            lambda: ravine.Optimizer([{"params": [P], "rule": "adma"}], Adam()),
-            "unknown optimizer 'adma': did you mean 'adam'?",
+            lambda: ravine.Optimizer([{"params": [P], "rule": "adamm"}], Adam()),
+            "unknown optimizer 'adamm': did you mean 'adam'?",
         ),
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ def test_calls_stand_inside_calls() -> None:
     assert [inner.name for inner in call.inner] == ["schedule_free"]
     assert call.inner[0].inner[0] == Call("adam", (("lr", 0.1),))
     assert call.get("steps") == 5
-    assert str(one("a(x=1, b, y=2, c)")) == "a(b, c, x=1, y=2)"
+    assert str(one("a(x=1, b + c, y=2)")) == "a(b + c, x=1, y=2)"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 from ravine.core.declared import check_arguments, check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule, chain
-from ravine.core.spec import Call
+from ravine.core.spec import Call, Group, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,24 @@ COMPOSITIONS: dict[str, Composition] = {}
 
 def make_rule(calls: tuple[Call, ...]) -> Rule:
     """The rule that the links of a spec's group describe, with any `lr` taken out before."""
-    return chain(*(_make(call) for call in calls))
+    return chain(*(_make(call) for call in unwrapped(calls)))
+
+
+def unwrapped(calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """The links one after the other: `lookahead(adam, k=5)` is `adam + lookahead(k=5)`, for links that wrap."""
+    found: list[Call] = []
+    for call in calls:
+        if call.inner and getattr(_known(call.name), "wraps", False):
+            found += unwrapped(call.inner)
+            call = Call(call.name, call.arguments)
+        found.append(call)
+    return tuple(found)
+
+
+def plain(spec: Spec) -> Spec:
+    """The same spec with nothing wrapped, see `unwrapped`."""
+    groups = (Group(unwrapped(group.links), group.schedules, group.role) for group in spec.groups)
+    return Spec(tuple(groups), spec.label)
 
 
 def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
@@ -69,12 +86,19 @@ def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
         yield name, composition.rule.lr, composition.arguments(), composition.doc
 
 
+def _known(name: str) -> Any:
+    """The rule or composition of that name, of this package or another."""
+    if name in COMPOSITIONS or name in Rule.registry:
+        return COMPOSITIONS.get(name) or Rule.registry[name]
+    known = {**Rule.family(), **COMPOSITIONS}  # with those of other packages
+    if name not in known:
+        raise unknown("optimizer", name, known)
+    return known[name]
+
+
 def _make(call: Call) -> Rule:
-    if call.name not in COMPOSITIONS and call.name not in Rule.registry:
-        known = {**Rule.family(), **COMPOSITIONS}  # with those of other packages
-        if call.name not in known:
-            raise unknown("optimizer", call.name, known)
-    if call.name in COMPOSITIONS:
-        check_arguments(f"optimizer '{call.name}'", call, ["lr", *COMPOSITIONS[call.name].arguments()])
-        return COMPOSITIONS[call.name](**dict(call.arguments))
+    found = _known(call.name)
+    if isinstance(found, Composition):
+        check_arguments(f"optimizer '{call.name}'", call, ["lr", *found.arguments()])
+        return found(**dict(call.arguments))
     return Rule.make(call)

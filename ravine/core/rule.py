@@ -2,27 +2,25 @@
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from ravine.core.declared import Declared, types
+from ravine.core.declared import types
 from ravine.core.errors import RavineError
+from ravine.core.link import DEAR, Link
+from ravine.core.link import SCOPES as SCOPES
+from ravine.core.link import State as State
+from ravine.core.link import choose as choose
+from ravine.core.link import log as log
+from ravine.core.passage import Passage
+from ravine.core.passage import Totals as Totals
 from ravine.core.space import Dimension
-from ravine.core.torch_format import TorchFormat
-
-State = dict[str, Tensor]
-More = Mapping[str, Any]
-Totals = Mapping[int, Mapping[str, Tensor]]  # by the link's place in the chain, then by name
-SCOPES = ("element", "matrix", "tensor")  # from narrow to wide
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule(Declared):
+class Rule(Passage, Link, register=False):
     """How one tensor's gradient becomes its step.
 
     `init(p)` gives the state kept for the parameter `p`. `update(g, p, t, **state)` gives `(u, new_state)` for the
@@ -36,139 +34,45 @@ class Rule(Declared):
 
     applies_lr: lr lives inside the state. `update` is handed `lr` and returns the whole displacement: `p` moves to
         `p - u`.
-    needs: names of what `update` is handed besides. "lr", as far as it is part of `g` already: the learning rate behind
-        a link that applies it, 1 before; "loss", the number that the closure returned; "noise", standard normal numbers
-        of the shape of `p`, which the engine draws anew at each step and the same when a run is resumed; "gradient",
-        the parameter's gradient as it was before any link.
+    takes_displacement: the same, and what it is handed is the displacement that the links before it make.
+    wraps: it may be written around others: `lookahead(adam)` is `adam + lookahead`. With `rests_alone` it says by
+        itself where the parameters rest, so that no other link which does (`judges_elsewhere`) fits beside it.
+    needs: names of what `update` is handed besides: "gradient", the parameter's own, before any link; "lr", as far as
+        it is part of `g` already: the learning rate behind a link that applies it, 1 before; "loss", the number that
+        the closure returned. And, to `refresh` instead where there is one: "noise", standard normal numbers of the
+        shape of `p`, which the engine draws anew at each step and the same when a run is resumed; "product": `signs` z
+        = +1 or -1 with the shape of `p`, drawn likewise, and `product`, the part of the Hessian times all z that
+        belongs to `p`; "sampled": the gradient `sampled` of the mean loss at `examples` targets drawn from the model.
     refresh(g, p, t, **state): state that is dear to compute, before `update` at steps 1, 1 + every, 1 + 2 every, ...
     summarize(g, p, t, **state): 0-d tensors that the engine sums over all parameters and hands to `update` as `totals`.
     judges_elsewhere: the gradient is taken elsewhere than at the parameters that count, which `judged(p, **state)`
         gives.
+    probe_at(g, p, measured): where a second gradient is taken, which is the one that counts; `measured` are the sums
+        over all parameters of what `measure(g, p)` gives. For SAM.
+    collects: the number of gradients gathered for a step, all but the last by `collect(g, **state) -> state`.
+    refuses(p): why it cannot move a parameter of that shape; the engine says so before anything has moved.
     """
-
-    kind: ClassVar[str] = "optimizer"
-    entry_group: ClassVar[str] = "ravine.rules"
-    scope: ClassVar[str] = "element"
-    sparse: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset()
-    default_lr: ClassVar[float | None] = None
-    space: ClassVar[Mapping[str, Dimension]] = {}
-
-    @property
-    def applies_lr(self) -> bool:
-        return False
-
-    @property
-    def judges_elsewhere(self) -> bool:
-        return False
-
-    def init(self, p: Tensor) -> State:
-        return {}
-
-    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
-        raise NotImplementedError
-
-    def summarize(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
-        return {}
-
-    def refresh(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> State:
-        return {}
-
-    @property
-    def refreshes_every(self) -> int:
-        """The number of steps from one refresh to the next; 0 for a rule that has none."""
-        return 0
-
-    def judged(self, p: Tensor, **state: Tensor) -> Tensor:
-        return p
-
-    def in_torch(self) -> TorchFormat | None:
-        """How torch.optim writes what this rule keeps; None where torch has no such rule."""
-        return None
-
-    @classmethod
-    def arguments_of_specs(cls) -> list[str]:
-        return ["lr", *super().arguments_of_specs()]  # which the group takes before the rule is made
-
-    def move(
-        self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None,
-        more: More | None = None,
-    ) -> tuple[Tensor, Any, State]:  # fmt: skip
-        """A step of all links: `(u, scale, new_state)`, after which the parameter stands at `p - scale * u`.
-
-        `more` tells what links may need besides: "loss", and "noise", which makes it for a link.
-        """
-        return self._through(len(self.links), g, p, t, state, lr, totals, more)
-
-    def move_alone(self, g: Tensor, p: Tensor, t: Any, state: State, lr: Any) -> tuple[Tensor, Any, State]:
-        """The same for a parameter beside which there is no other: what is summed over all is its own."""
-        totals: dict[int, Mapping[str, Tensor]] = {}
-        for i in (i for i, link in enumerate(self.links) if link.summarizes()):
-            totals[i] = self.summed(i, g, p, t, state, lr, totals)
-        return self.move(g, p, t, state, lr, totals)
-
-    def summed(
-        self, i: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None,
-        more: More | None = None,
-    ) -> Mapping[str, Tensor]:  # fmt: skip
-        """What link `i` wants summed over all parameters; `totals` are those of the links before."""
-        g, _, _ = self._through(i, g, p, t, state, lr, totals, more)
-        return self.links[i].summarize(g, p, t, **self.part(i, state))
-
-    def _through(
-        self, end: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None,
-        more: More | None = None,
-    ) -> tuple[Tensor, Any, State]:  # fmt: skip
-        new: State = {}
-        applied, gradient = False, g
-        for i, link in enumerate(self.links[:end]):
-            given: dict[str, Any] = self.part(i, state)
-            applied = applied or link.applies_lr
-            if link.applies_lr or "lr" in link.needs:
-                given["lr"] = lr if applied else 1.0
-            if link.summarizes():
-                given["totals"] = (totals or {})[i]
-            if "loss" in link.needs:
-                given["loss"] = (more or {})["loss"]
-            if "noise" in link.needs:
-                given["noise"] = (more or {})["noise"](i)
-            if "gradient" in link.needs:
-                given["gradient"] = gradient
-            if link.refreshes_every and (t - 1) % link.refreshes_every == 0:
-                fresh = link.refresh(g, p, t, **given)
-                given |= fresh
-                new |= {self.key(i, key): value for key, value in fresh.items()}
-            g, kept = link.update(g, p, t, **given)
-            new |= {self.key(i, key): value for key, value in kept.items()}
-        return g, 1.0 if applied else lr, new
-
-    def start(self, p: Tensor) -> State:
-        """The state of all links for the parameter `p`."""
-        return {self.key(i, key): v for i, link in enumerate(self.links) for key, v in link.init(p).items()}
-
-    def part(self, i: int, state: State) -> State:
-        """The state of link `i` alone, under the names that it gave."""
-        prefix = self.key(i, "")
-        return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-
-    def key(self, i: int, key: str) -> str:
-        """The name in a chain's state of what link `i` calls `key`."""
-        return key if len(self.links) == 1 else f"{i}.{key}"
-
-    @classmethod
-    def summarizes(cls) -> bool:
-        return cls.summarize is not Rule.summarize
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether a step is nothing but `update` on gradient, state and numbers, which can be compiled."""
-        return not any({"loss", "noise"} & link.needs or link.refreshes_every for link in self.links)
+        """Whether a step is arithmetic on gradient, state and numbers alone, which can be compiled."""
+        return all(link.is_arithmetic for link in self.links)
 
-    def judgement(self, p: Tensor, state: State) -> Tensor:
-        """The parameters to be judged, from those at which the gradient is taken."""
-        for i, link in reversed(list(enumerate(self.links))):
-            p = link.judged(p, **self.part(i, state))
-        return p
+    @cached_property
+    def looks_twice(self) -> bool:
+        """Whether a step takes gradients or products beside the gradient."""
+        return any({"product", "sampled"} & link.needs or link.probes() for link in self.links)
+
+    @cached_property
+    def asks(self) -> bool:
+        """Whether a step needs what `more` tells."""
+        return any((DEAR | {"loss"}) & link.needs for link in self.links)
+
+    def refreshes(self, t: int) -> bool:
+        return any(link.refreshes_at(t) for link in self.links)
+
+    def needed_at(self, t: int, need: str) -> bool:
+        return any(link.needs_at(t, need) for link in self.links)
 
     @property
     def links(self) -> tuple["Rule", ...]:
@@ -248,9 +152,26 @@ class Chain(Rule, register=False):
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise RavineError(f"a chain is made of rules, got {rule!r}; write chain(Adam(), Decay(0.1))")
-        twice = [rule for rule in self.rules if rule.applies_lr]
+        self._check_order()
+        twice = [rule for rule in self.rules if rule.probes()]
         if len(twice) > 1:
-            raise RavineError(f"'{twice[0]}' and '{twice[1]}' both apply the learning rate: a chain has room for one")
+            raise RavineError(
+                f"'{twice[0]}' and '{twice[1]}' cannot nest: each takes the gradient at a place of its own"
+            )
+        resting = [rule for rule in self.rules if rule.judges_elsewhere]
+        if len(resting) > 1 and any(rule.rests_alone for rule in resting):
+            raise RavineError(
+                f"'{resting[0]}' and '{resting[1]}' cannot nest: both say where the parameters rest; use one of them"
+            )
+
+    def _check_order(self) -> None:
+        applied: Rule | None = None
+        for i, rule in enumerate(self.rules):
+            if rule.applies_lr and applied is not None:
+                raise RavineError(f"'{applied}' and '{rule}' both apply the learning rate: a chain has room for one")
+            if rule.collects > 1 and i > 0:
+                raise RavineError(f"'{rule}' gathers gradients, so it stands first: '{rule} + {self.rules[0]}'")
+            applied = rule if rule.applies else applied
 
     @property
     def links(self) -> tuple[Rule, ...]:
@@ -264,6 +185,13 @@ class Chain(Rule, register=False):
     @property
     def judges_elsewhere(self) -> bool:
         return any(rule.judges_elsewhere for rule in self.rules)
+
+    @property
+    def collects(self) -> int:
+        return max(rule.collects for rule in self.rules)
+
+    def refuses(self, p: Tensor) -> str:
+        return next((reason for rule in self.rules if (reason := rule.refuses(p))), "")
 
     def __str__(self) -> str:
         return " + ".join(str(rule) for rule in self.rules)
@@ -280,16 +208,6 @@ def chain(*rules: Rule) -> Rule:
         raise RavineError("an empty chain moves nothing: give at least one rule, as in chain(Adam())")
     flat = Chain(tuple(link for rule in rules for link in (rule.links if isinstance(rule, Rule) else (rule,))))
     return flat.rules[0] if len(flat.rules) == 1 else flat
-
-
-def choose(condition: Any, a: Any, b: Any) -> Any:
-    """`a` where `condition` holds, else `b`; for numbers as for tensors, so that a rule reads the same compiled."""
-    return torch.where(condition, a, b) if isinstance(condition, Tensor) else a if condition else b
-
-
-def log(x: Any) -> Any:
-    """The natural logarithm of a number as of a tensor; minus infinity at zero, as torch has it."""
-    return x.log() if isinstance(x, Tensor) else math.log(x) if x > 0 else -math.inf
 
 
 def _numeric(cls: type[Rule]) -> list[str]:

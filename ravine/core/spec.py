@@ -3,7 +3,7 @@
     spec     := [label '='] group {';' group}
     group    := [role ':'] link {'+' link} ['@' schedule {'*' schedule}]
     link     := name ['(' [argument {',' argument}] ')']          schedule := the same
-    argument := name '=' value | link
+    argument := name '=' value | link {'+' link}
     value    := number | true | false | none | 'text'
 
     sgd
@@ -35,11 +35,21 @@ class Call:
     inner: tuple["Call", ...] = ()
 
     def __str__(self) -> str:
-        parts = [str(call) for call in self.inner] + [f"{key}={show(value)}" for key, value in self.arguments]
+        wrapped = [" + ".join(map(str, self.inner))] if self.inner else []
+        parts = wrapped + [f"{key}={show(value)}" for key, value in self.arguments]
         return f"{self.name}({', '.join(parts)})" if parts else self.name
+
+    @property
+    def title(self) -> str:
+        """The name, with the names of what it wraps."""
+        return f"{self.name}({'+'.join(call.title for call in self.inner)})" if self.inner else self.name
 
     def get(self, key: str) -> Value:
         return dict(self.arguments).get(key)
+
+    def has(self, key: str) -> bool:
+        """Whether the argument is written here or in what is wrapped."""
+        return self.get(key) is not None or any(call.has(key) for call in self.inner)
 
     def without(self, key: str) -> "Call":
         return Call(self.name, tuple(pair for pair in self.arguments if pair[0] != key), self.inner)
@@ -76,7 +86,7 @@ class Spec:
     @property
     def name(self) -> str:
         """The label, else the names of the links: what a table calls this optimizer."""
-        return self.label or "; ".join("+".join(link.name for link in group.links) for group in self.groups)
+        return self.label or "; ".join("+".join(link.title for link in group.links) for group in self.groups)
 
     def unlabelled(self) -> "Spec":
         return Spec(self.groups)
@@ -84,7 +94,7 @@ class Spec:
     def with_lr(self, lr: float) -> "Spec":
         """The same spec with this learning rate in its one group, which must not have one yet."""
         (group, *more) = self.groups
-        if more or any(link.get("lr") is not None for link in group.links):
+        if more or any(link.has("lr") for link in group.links):
             own = "several groups" if more else "one of its own"
             raise RavineError(f"lr is given beside '{self}', which has {own}")
         links = (group.links[0].including(lr=lr), *group.links[1:])
@@ -249,8 +259,12 @@ class _Parser:
                     raise self.fail("',' or ')'")
                 if self.follows("="):
                     self.argument(arguments)
+                elif inner:
+                    raise self.fail("name=value (several links inside are joined by '+')")
                 else:
                     inner.append(self.call(depth + 1))
+                    while self.take("+"):
+                        inner.append(self.call(depth + 1))
         return Call(name, tuple(arguments.items()), tuple(inner))
 
     def argument(self, into: dict[str, Value]) -> None:

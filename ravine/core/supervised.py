@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.core.batches import check_data, in_order, length, to
+from ravine.core.batches import Batch, check_data, in_order, length, to
 from ravine.core.errors import RavineError, unknown
+from ravine.core.sampling import draw_for
 from ravine.core.task import Task
 
 _EVALUATION_BATCH = 1024
@@ -62,8 +63,21 @@ def supervised(
         batch_size=batch_size,
         forward=lambda model, batch: model(batch[0]),
         criterion=lambda outputs, batch: criterion(outputs, batch[1]),
+        sample=_sample(criterion),
         metric_name=metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
     )
+
+
+def _sample(criterion: Callable[[Any, Any], Tensor]) -> Callable[[Any, Batch], tuple[Batch, int]] | None:
+    draw = draw_for(criterion)
+    if draw is None:
+        return None
+
+    def sample(outputs: Any, batch: Batch) -> tuple[Batch, int]:
+        targets, count = draw(outputs, batch[1])
+        return (batch[0], targets), count
+
+    return sample
 
 
 def _correct(outputs: Tensor, targets: Tensor) -> float:

@@ -25,6 +25,8 @@ class Task:
     train is drawn from in batches of `batch_size`, see `ravine.core.batches`; valid and test go to `metric` whole.
     size(batch) is the number of examples where it is not the leading dimension of the batch's first tensor.
     forward(model, batch) and criterion(outputs, batch) split the loss in two for Gauss-Newton methods.
+    sample(outputs, batch) is the batch with targets drawn from the model's own predictions, and the number of draws
+        over which the criterion takes its mean, for rules that look at curvature without labels.
     metric_name is what tables call the metric.
     """
 
@@ -41,6 +43,7 @@ class Task:
     size: Callable[[Batch], int] | None = None
     forward: Callable[[nn.Module, Batch], Any] | None = None
     criterion: Callable[[Any, Batch], Tensor] | None = None
+    sample: Callable[[Any, Batch], tuple[Batch, int]] | None = None
     metric_name: str = ""
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class Task:
                 f"task '{self.name}': model must be a function that builds a fresh model, got a "
                 f"{type(self.model).__name__}: write model=lambda: ... or model=make_model"
             )
-        for field in ("model", "loss", "metric", "size", "forward", "criterion"):
+        for field in ("model", "loss", "metric", "size", "forward", "criterion", "sample"):
             value = getattr(self, field)
             if not callable(value) and (value is not None or field in ("model", "loss", "metric")):
                 raise RavineError(f"task '{self.name}': {field} must be a function, got {value!r}")

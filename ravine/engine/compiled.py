@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule, Totals
+from ravine.engine.chance import noise_for
+from ravine.engine.evaluation import Evaluation
 from ravine.engine.kernel import Kernel, Kind, kernel
-from ravine.engine.rounding import is_low, noise_for, real
+from ravine.engine.rounding import is_low, real
+from ravine.engine.single import given
 
 SMALL = 1 << 16
 State = dict[str, Any]
@@ -39,7 +42,7 @@ class How(NamedTuple):
     maximize: bool
     rounding: str
     totals: Totals
-    loss: Any = None
+    told: Evaluation = Evaluation()
 
 
 def fits(p: Tensor) -> bool:
@@ -102,6 +105,8 @@ class Compiled:
 
     def step(self, how: How) -> None:
         """One step for all members."""
+        for bucket in self._buckets:
+            bucket.refresh(how)
         vectors: dict[Hashable, tuple[Tensor, State]] = {}
         for bucket in self._buckets:
             needs = (bucket.done, bucket.needs)
@@ -199,6 +204,16 @@ class Bucket:
                 if state[key] is not view:
                     return False
         return True
+
+    def refresh(self, how: How) -> None:
+        """What the rule refreshes at this step, written into the state."""
+        if not how.rule.refreshes(self.done + 1):
+            return
+        for m in self._members:
+            g, p, t, kept = given(m.p, m.state, how.maximize)
+            more = how.told.more(m.p, m.label, t)
+            for key, value in how.rule.refreshed(g, p, t, kept, how.lr, how.totals, more).items():
+                m.state[key].copy_(value)
 
     def step(self, vector: Tensor, single: State) -> None:
         rest = [*self._flat, self._noise()] if self.kernel.kind.rounding == "stochastic" else self._flat

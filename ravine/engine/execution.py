@@ -20,7 +20,7 @@ def compiles(execution: str, rule: Rule, params: Sequence[Tensor]) -> bool:
     if rule.scope != "element":
         reason = f"'{rule}' looks at whole tensors, and kernels at single weights"
     elif not rule.is_plain:
-        reason = f"'{rule}' needs the loss, noise or refreshing, which kernels do not have"
+        reason = f"'{rule}' needs the loss, noise or products at every step, which kernels do not have"
     else:
         reason = cannot_compile(params[0].device.type)
     if reason and execution == "compiled":

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ravine.core.composition import make_rule
+from ravine.core.composition import make_rule, unwrapped
 from ravine.core.declared import Declared, check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule
 from ravine.core.spec import parse_links, parse_schedules
 from ravine.schedules import Schedule, make_schedule
 
-_OWN = ("params", "lr", "rule", "schedule", "steps", "maximize")
+_OWN = ("params", "lr", "rule", "schedule", "steps", "maximize", "collected")
 CYCLED = ("momentum", "betas")  # what torch's OneCycleLR and CyclicLR look for in an optimizer's defaults
 
 
@@ -49,7 +49,7 @@ def make_group(given: Mapping[str, Any]) -> Group:
     """
     rule = given["rule"]
     if isinstance(rule, str):
-        links = parse_links(rule)
+        links = unwrapped(parse_links(rule))
         rated = [link.get("lr") for link in links if link.get("lr") is not None]
         if len(rated) > 1:
             raise RavineError(f"'{rule}' gives lr twice; a group has one")

@@ -113,13 +113,14 @@ def _trace(kind: Kind, rule: Rule) -> fx.GraphModule:
         for (i, name), value in zip(kind.totals, single[len(kind.single) :], strict=True):
             totals.setdefault(i, {})[name] = value
         bound = rule.bound(dict(zip(names, values, strict=False)))
-        u, scale, new = bound.move(widened(g) * sign, widened(p), t, kept, lr, totals)
+        u, scale, new = bound.move(widened(g) * sign, widened(p), t, kept, lr, totals, refresh=False)
         if lost is not None:
             moved, new[rounding.COMPENSATION] = rounding.compensated(p, u, scale, lost)
         elif noise:
             moved = rounding.by_chance(p, u, scale, noise[0])
         else:
             moved = (rounding.to_nearest if is_low(kind.weight) else rounding.stepped)(p, u, scale)
+        new = kept | new
         return [moved, *(new[name] for name, _ in kind.flat), *(new[name] for name in kind.single)]
 
     def flat(dtype: torch.dtype) -> Tensor:
@@ -185,6 +186,8 @@ def _tensor_part(traced: fx.GraphModule, numeric: set[fx.Node], crossing: list[f
             copied[node] = graph.node_copy(node, copied.__getitem__)
     written = [inputs[0], *inputs[2 : 2 + len(kind.flat)]]
     for place, value in zip(written, _results(traced), strict=False):
+        if place is value:  # state that the rule only reads
+            continue
         graph.call_function(torch.ops.aten.copy_.default, (copied[place], copied[value]))
     graph.output([])
     return fx.GraphModule({}, graph)

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
-from ravine.core.seeds import derive
 
 ROUNDINGS = ("nearest", "stochastic", "kahan")
 COMPENSATION = "compensation"  # the state that Kahan's summation keeps beside the rule's own
 
-_DROPPED = {torch.bfloat16: 16, torch.float16: 13}  # bits of a float32's mantissa that the weight has no room for
+DROPPED = {torch.bfloat16: 16, torch.float16: 13}  # bits of a float32's mantissa that the weight has no room for
 
 
 def kept_by_rule(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -26,7 +25,7 @@ def kept_by_rule(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def is_low(dtype: torch.dtype) -> bool:
     """Whether weights of this type are computed on in float32."""
-    return dtype in _DROPPED
+    return dtype in DROPPED
 
 
 def real(x: Any) -> Tensor:
@@ -54,11 +53,12 @@ def to_nearest(p: Tensor, u: Tensor, scale: Any) -> Tensor:
 def by_chance(p: Tensor, u: Tensor, scale: Any, noise: Tensor) -> Tensor:
     """`p - scale u` rounded up or down with the probabilities that make it right on average.
 
-    noise: whole numbers, uniform below two to the power of the bits that are dropped, see `noise_for`. Infinities and
-    NaN stay what they are. Below float16's smallest normal number, 6e-5, the remaining bits are rounded to the nearest.
+    noise: whole numbers, uniform below two to the power of the bits that are dropped, see `ravine.engine.chance`.
+    Infinities and NaN stay what they are. Below float16's smallest normal number, 6e-5, the remaining bits are rounded
+    to the nearest.
     """
     moved = p.float() - scale * u
-    bits = _DROPPED[p.dtype]
+    bits = DROPPED[p.dtype]
     rounded = ((moved.view(torch.int32) + noise) >> bits << bits).view(torch.float32)
     return torch.where(moved.isfinite(), rounded, moved).to(p.dtype)
 
@@ -74,21 +74,3 @@ def refuse_sharded(params: Iterable[Tensor]) -> None:
     """Raise where weights that would be rounded by chance are spread over processes: each would draw its own noise."""
     if any(is_low(p.dtype) and hasattr(p, "to_local") for p in params):
         raise RavineError("weights of a DTensor cannot be rounded by chance yet: use rounding='kahan'")
-
-
-def noise_for(p: Tensor, label: tuple[Any, ...], t: int) -> Tensor:
-    """The noise with which the parameter `label` is rounded at its step `t`."""
-    high = 1 << _DROPPED[p.dtype]
-    draw = _draw_for(p, "rounding", label, t)
-    return torch.randint(0, high, p.shape, generator=draw, dtype=torch.int32, device=p.device)
-
-
-def normal_for(p: Tensor, label: tuple[Any, ...], t: int) -> Tensor:
-    """Standard normal numbers for the step `t` of the parameter `label`."""
-    dtype = torch.float32 if is_low(p.dtype) else p.dtype
-    return torch.randn(p.shape, generator=_draw_for(p, "noise", label, t), dtype=dtype, device=p.device)
-
-
-def _draw_for(p: Tensor, use: str, label: tuple[Any, ...], t: int) -> torch.Generator:
-    """A generator that is made anew from what it is for: nothing has to be kept, and a resumed run draws the same."""
-    return torch.Generator(p.device).manual_seed(derive(t, use, *label))

@@ -5,6 +5,16 @@ by itself. `capturable` and `differentiable` are refused where they are asked fo
 values under torch's names; in `param_groups` they stand under the rule's (`beta1`, `beta2` for `betas`).
 """
 
+from ravine.optim.modern import ADOPT as ADOPT
+from ravine.optim.modern import LARS as LARS
+from ravine.optim.modern import AdaBelief as AdaBelief
+from ravine.optim.modern import Adafactor as Adafactor
+from ravine.optim.modern import Adan as Adan
+from ravine.optim.modern import AdEMAMix as AdEMAMix
+from ravine.optim.modern import Lamb as Lamb
+from ravine.optim.modern import Lion as Lion
+from ravine.optim.modern import Prodigy as Prodigy
+from ravine.optim.modern import fourth_root as fourth_root
 from ravine.optim.torchs import SGD as SGD
 from ravine.optim.torchs import Adadelta as Adadelta
 from ravine.optim.torchs import Adagrad as Adagrad

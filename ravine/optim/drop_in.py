@@ -62,8 +62,8 @@ def decayed(rule: Rule, weight_decay: float, decoupled: bool = False) -> Rule:
     return chain(Decay(weight_decay), rule) if weight_decay else rule
 
 
-def pair(name: str, values: Any) -> Pair:
+def pair(name: str, values: Any, example: Any = (0.9, 0.999)) -> Pair:
     """The two numbers of an argument such as `betas`, checked to be two."""
     if not isinstance(values, tuple | list) or len(values) != 2:
-        raise RavineError(f"{name} must be two numbers, as in {name}=(0.9, 0.999), got {values!r}")
+        raise RavineError(f"{name} must be two numbers, as in {name}={example}, got {values!r}")
     return values[0], values[1]

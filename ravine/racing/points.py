@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from scipy.stats import qmc
 
-from ravine.core.composition import make_rule
+from ravine.core.composition import make_rule, plain
 from ravine.core.space import Dimension
 from ravine.core.spec import Group, Spec, Value
 
@@ -35,7 +35,7 @@ def knobs(spec: Spec, points: int) -> dict[str, Knob]:
     Names are those of the hyperparameters, with the role before them where the spec has several groups.
     """
     found: dict[str, Knob] = {}
-    for g, group in enumerate(spec.groups):
+    for g, group in enumerate(plain(spec).groups):
         prefix = f"{group.role}." if len(spec.groups) > 1 else ""
         for place, dimension, default in _free(g, group):
             name, n = f"{prefix}{place[2]}", 1
@@ -106,6 +106,7 @@ def _tidy(dimension: Dimension, fraction: float) -> float:
 
 
 def _point(spec: Spec, tuned: Mapping[str, Knob], setting: Mapping[str, float]) -> Point:
+    spec = plain(spec)
     groups = [list(group.links) for group in spec.groups]
     for name, knob in tuned.items():
         g, i, argument = knob.place

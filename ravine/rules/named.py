@@ -11,8 +11,14 @@ from ravine.rules.nadam import NAdam
 from ravine.rules.nesterov import Nesterov
 from ravine.rules.orthogonalize import Orthogonalize
 from ravine.rules.rmsprop import RMSProp
+from ravine.rules.schedule_free import ScheduleFree
 
 adamw = Composition("adamw", chain(Adam(), Decay()), "Adam with decoupled weight decay (Loshchilov & Hutter 2019).")
+schedule_free_adamw = Composition(
+    "schedule_free_adamw",
+    chain(RMSProp(rho=0.999, corrected=True), Decay(), ScheduleFree()),
+    "AdamW without momentum, averaged in place of a schedule (Defazio et al. 2024).",
+)
 nadamw = Composition("nadamw", chain(NAdam(), Decay()), "NAdam with decoupled weight decay.")
 
 

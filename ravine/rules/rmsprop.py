@@ -19,13 +19,15 @@ class RMSProp(Rule):
 
     Hinton 2012, lecture 6; Goodfellow et al. 2016, Algorithm 8.5, has its constant inside the root, 1e-6, and leaves
     rho open (0.9 is usual). torch.optim.RMSprop has it outside, 1e-8, with rho = 0.99 (`alpha`), as here. `centered`
-    subtracts the squared running mean of the gradient from r (Graves 2013, eq. 38).
+    subtracts the squared running mean of the gradient from r (Graves 2013, eq. 38). `corrected` divides r by
+    1 - rho^t, so that it does not begin at zero: Adam without momentum.
     """
 
     rho: float = 0.99
     eps: float = 1e-8
     where: str = "outside"
     centered: bool = False
+    corrected: bool = False
 
     ranges = {"rho": "[0, 1)", "eps": "[0, inf)"}
     choices = {"where": ("outside", "inside")}
@@ -42,10 +44,11 @@ class RMSProp(Rule):
         if self.centered:
             new["m"] = self.rho * state["m"] + (1 - self.rho) * g
             r = (r - new["m"] * new["m"]).clamp(min=0)  # rounding makes it negative where g hardly changes
+        r = r / (1 - self.rho**t) if self.corrected else r
         return g / ((r + self.eps).sqrt() if self.where == "inside" else r.sqrt() + self.eps), new
 
     def in_torch(self) -> TorchFormat | None:
-        if self.where == "inside":
+        if self.where == "inside" or self.corrected:
             return None
         state = {"r": "square_avg"} | ({"m": "grad_avg"} if self.centered else {})
         return TorchFormat(state, {"alpha": "rho", "eps": "eps"}, {"centered": self.centered, "momentum": 0})

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ravine import data
 from ravine.core.batches import Batch, to
+from ravine.core.sampling import classes
 from ravine.core.task import Task
 
 CONTEXT = 64
@@ -101,4 +102,5 @@ def lm() -> Task:
         batch_size=32,
         forward=lambda model, batch: model(batch[0]),
         criterion=lambda outputs, batch: F.cross_entropy(outputs.flatten(0, 1), batch[1].flatten()),
+        sample=lambda outputs, batch: ((batch[0], classes(outputs)), batch[1].numel()),
     )
