@@ -75,7 +75,8 @@ def made(other: Other, ps: list[Any]) -> torch.optim.Optimizer:
 
 def compare(name: str, rounds: int) -> None:
     spec, shapes, count, others = RULES[name]
-    print(f"\n{spec}: {sum(torch.Size(shape).numel() for shape in shapes) / 1e6:.1f} M weights in {len(shapes)} tensors")
+    size = sum(torch.Size(shape).numel() for shape in shapes)
+    print(f"\n{spec}: {size / 1e6:.1f} M weights in {len(shapes)} tensors")
     ps = weights(shapes)
     ours = ravine.Optimizer(ps, parts(spec)[0].rule, 1e-3, nonfinite="ignore")
     steps = {"ravine": stepping(ours, ps, count)}

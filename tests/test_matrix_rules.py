@@ -13,7 +13,7 @@ import ravine
 from ravine.core.composition import make_rule
 from ravine.core.rule import Rule
 from ravine.core.spec import parse_links
-from ravine.engine.rounding import normal_for
+from ravine.engine.chance import normal_for
 from ravine.rules import SOAP, Momentum, Orthogonalize, Shampoo, chain, muon
 from ravine.rules.matrices import along, completed, eigen
 
