@@ -4,6 +4,7 @@ Found on torch 2.13.0, pytorch-optimizer 4.1 and heavyball 3.2; the numbers in b
 """
 
 import copy
+import inspect
 import io
 
 import pytest
@@ -20,6 +21,7 @@ from ravine.core.rule import Rule
 from ravine.engine.execution import cannot_compile
 from ravine.engine.finite import NonFinite
 from ravine.engine.group import rule_of
+from ravine.optim.drop_in import DropIn
 
 WAYS = ["loop"] if cannot_compile("cpu") else ["loop", "compiled"]
 both_ways = pytest.mark.parametrize("way", WAYS)
@@ -31,8 +33,8 @@ def looks_at_each_weight(name: str) -> bool:
     return rule_of(group).scope == "element"
 
 
-NAMES = {name for name in optim.__dict__ if name[0].isupper() and hasattr(torch.optim, name)} | {"DeltaBarDelta"}
-every_name = pytest.mark.parametrize("name", sorted(filter(looks_at_each_weight, NAMES - {"Optimizer"})))
+NAMES = [name for name, kind in vars(optim).items() if inspect.isclass(kind) and issubclass(kind, DropIn)]
+every_name = pytest.mark.parametrize("name", sorted(filter(looks_at_each_weight, NAMES)))
 
 
 def made(name: str, params: list[nn.Parameter], **options: object) -> ravine.Optimizer:
@@ -158,7 +160,9 @@ def test_complex_weights_move(name: str, way: str) -> None:
     """heavyball: complex parameters silently do nothing."""
     p = nn.Parameter(torch.ones(5, dtype=torch.complex64))
     p.grad = torch.full_like(p, 1 + 2j)
-    made(name, [p], execution=way).step()
+    optimizer = made(name, [p], execution=way)
+    for _ in "12":  # ADOPT's first step only looks
+        optimizer.step()
     assert (p.detach().real < 1).all()
     assert (p.detach().imag < 0).all()
 

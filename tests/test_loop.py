@@ -344,7 +344,7 @@ class Lazy(torch.optim.SGD):
         (lambda: ravine.train(plain(), seed=-1), "seed must be in [0, inf), got -1"),
         (lambda: ravine.train(plain(), seed="x"), "seed must be a whole number, got 'x'"),
         (lambda: ravine.train(plain(), 3), "optimizer must be a rule, a spec or a function of the model, got 3"),
-        (lambda: ravine.train(plain(), "adma"), "unknown optimizer 'adma': did you mean 'adam'?"),
+        (lambda: ravine.train(plain(), "adamm"), "unknown optimizer 'adamm': did you mean 'adam'?"),
         (lambda: ravine.train(plain(), "adam("), "expected the name of an optimizer or schedule, found the end"),
         (lambda: ravine.train(plain(), "adam", lr=-1.0), "adam: lr must be in [0, inf), got -1.0"),
         (lambda: ravine.train(plain(), "adam", lr="big"), "adam: lr must be a number, got 'big'"),

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, finfo, zeros_like
-from torch.linalg import vector_norm
 
 from ravine.core.rule import Rule, State, choose
 from ravine.core.space import Dimension
+from ravine.rules.norms import rms
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Adafactor(Rule):
         u = g / root
         rho = choose(state["lr"] * t**0.5 < 1, state["lr"], t**-0.5) if self.relative_step else state["lr"]
         if self.scale_parameter:
-            rho = rho * _rms(p).clamp(min=self.eps2)
-        u = rho / (_rms(u) / self.d).clamp(min=1.0) * u
+            rho = rho * rms(p).clamp(min=self.eps2)
+        u = rho / (rms(u) / self.d).clamp(min=1.0) * u
         if self.beta1 is not None:
             u = new["m"] = self.beta1 * state["m"] + (1 - self.beta1) * u
         return u, new
@@ -76,7 +76,3 @@ class Adafactor(Rule):
         if exact:
             return (r / mean).sqrt() * c.sqrt(), {"r": r, "c": c}
         return (r / mean.clamp(min=eps1) * c).sqrt().clamp(min=eps1), {"r": r, "c": c}
-
-
-def _rms(x: Tensor) -> Any:
-    return vector_norm(x) / x.numel() ** 0.5

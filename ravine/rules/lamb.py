@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, where, zeros_like
-from torch.linalg import vector_norm
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE, Dimension
+from ravine.rules.norms import norm
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,5 @@ class LAMB(Rule):
         v = self.beta2 * state["v"] + (1 - self.beta2) * g * g
         first, second = (1 - self.beta1**t, 1 - self.beta2**t) if self.bias_correction else (1.0, 1.0)
         r = m / first / ((v / second).sqrt() + self.eps) + self.weight_decay * p
-        weight, step = vector_norm(p), vector_norm(r)
+        weight, step = norm(p), norm(r)
         return where((weight > 0) & (step > 0), weight / step, 1.0) * r, {"m": m, "v": v}

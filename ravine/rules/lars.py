@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, where, zeros_like
-from torch.linalg import vector_norm
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.rules.norms import norm
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LARS(Rule):
         return {"v": zeros_like(p)}
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
-        weight, slope = vector_norm(p), vector_norm(g)
+        weight, slope = norm(p), norm(g)
         ratio = self.trust * weight / (slope + self.weight_decay * weight)
         local = where((weight > 0) & (slope > 0), ratio, 1.0)
         v = self.momentum * state["v"] + state["lr"] * local * (g + self.weight_decay * p)
