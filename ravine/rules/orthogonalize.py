@@ -9,6 +9,7 @@ from torch import Tensor, addmm, where
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import Dimension
+from ravine.rules.norms import norm
 
 Coefficients = tuple[float, float, float]
 # Amsel et al. 2025, Algorithm 1: the best quintics for singular values from 1e-3 to 1, one after the other.
@@ -78,7 +79,8 @@ class Orthogonalize(Rule):
             own = ((self.a, self.b, self.c),) * self.steps
             wanted = own if self.method == "newton_schulz" else _polar_express(self.steps)
             x = matrix.to(_precision(self.precision, g))
-            u = iterated(x / x.norm().clamp(min=self.eps), wanted, scale)
+            size = x.norm() if x.dtype == torch.bfloat16 else norm(x)  # torch adds bfloat16 up in float32, in parts
+            u = iterated(x / size.clamp(min=self.eps), wanted, scale)
         return u.to(g.dtype).reshape(g.shape), {}
 
 

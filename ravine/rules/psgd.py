@@ -11,6 +11,7 @@ from torch.linalg import solve_triangular, vector_norm
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE, Dimension
 from ravine.rules.matrices import along, unfolded
+from ravine.rules.norms import rms
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ class PSGD(Rule):
         qs = {key: x for key, x in state.items() if key[0] == "q"}
         for dim, q in enumerate(qs.values()):
             u = _times(_times(u, q, dim), q.mT if q.ndim > 1 else q, dim)
-        size = vector_norm(u) / max(u.numel(), 1) ** 0.5
-        return (u * (1.1 / (size + 1e-6)).clamp(max=1.0)).reshape(p.shape), {"m": m} | qs
+        return (u * (1.1 / (rms(u) + 1e-6)).clamp(max=1.0)).reshape(p.shape), {"m": m} | qs
 
     def _average(self, g: Tensor, t: Any, state: State) -> tuple[Tensor, Tensor]:
         m = torch.lerp(state["m"], g, 1 - self.momentum)

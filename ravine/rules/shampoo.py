@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, baddbmm, eye, where, zeros_like
-from torch.linalg import vector_norm
 from torch.nn.functional import pad
 
 from ravine.core.rule import Rule, State, choose
 from ravine.core.space import ADAPTIVE
 from ravine.rules.matrices import eigen, kept_if_not_finite
+from ravine.rules.norms import norm
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Shampoo(Rule):
             new["v"] = self.graft_beta2 * state["v"] + (1 - self.graft_beta2) * g * g
             known = 1 - self.graft_beta2**t if self.grafting == "adam" else 1.0
             m = m / ((new["v"] / known).sqrt() + self.graft_eps)
-        return u * (vector_norm(m) / vector_norm(u).clamp(min=torch.finfo(u.dtype).tiny)), new
+        return u * (norm(m) / norm(u).clamp(min=torch.finfo(u.dtype).tiny)), new
 
     @property
     def _share(self) -> Any:
