@@ -5,6 +5,11 @@ by itself. `capturable` and `differentiable` are refused where they are asked fo
 values under torch's names; in `param_groups` they stand under the rule's (`beta1`, `beta2` for `betas`).
 """
 
+from ravine.optim.matrix import SOAP as SOAP
+from ravine.optim.matrix import Kron as Kron
+from ravine.optim.matrix import Muon as Muon
+from ravine.optim.matrix import MuonWithAuxAdam as MuonWithAuxAdam
+from ravine.optim.matrix import Shampoo as Shampoo
 from ravine.optim.modern import ADOPT as ADOPT
 from ravine.optim.modern import LARS as LARS
 from ravine.optim.modern import AdaBelief as AdaBelief
