@@ -68,6 +68,12 @@ def vectors_apart(ps: Params) -> Optimizer:
     ], lr=0.1)  # fmt: skip
 
 
+def in_train_mode(optimizer: Any) -> Any:
+    """Begun as schedulefree wants it."""
+    optimizer.train()
+    return optimizer
+
+
 ROWS = [
     Row(
         "adabelief", lambda ps: optim.AdaBelief(ps, 0.01, weight_decay=0.1),
@@ -143,6 +149,25 @@ ROWS = [
         "prodigy, default eps", "prodigy",
         "prodigyopt", "prodigyopt", lambda m, ps: m.Prodigy(ps), lr=1.0,
         differs="theirs multiplies eps by the d of the next step, Algorithm 4 by that of the present one", upto=1e-2,
+    ),
+]  # fmt: skip
+ROWS += [
+    Row(
+        "schedule_free(sgd)", lambda ps: optim.SGDScheduleFree(ps, 0.1, weight_decay=0.1, warmup_steps=10, r=0.5),
+        "schedulefree", "schedulefree",
+        lambda m, ps: in_train_mode(m.SGDScheduleFree(ps, lr=0.1, weight_decay=0.1, warmup_steps=10, r=0.5)),
+        judged=(lambda o: o.eval(), lambda o: o.train()),
+    ),
+    Row(
+        "schedule_free_adamw", lambda ps: optim.AdamWScheduleFree(ps, 0.01, weight_decay=0.1, warmup_steps=10),
+        "schedulefree", "schedulefree",
+        lambda m, ps: in_train_mode(m.AdamWScheduleFree(ps, lr=0.01, weight_decay=0.1, warmup_steps=10)),
+        judged=(lambda o: o.eval(), lambda o: o.train()),
+    ),
+    Row(
+        "lookahead(adam)", lambda ps: optim.Lookahead(optim.Adam(ps, 0.01)),
+        *KOZISTR, lambda m, ps: m.Lookahead(torch.optim.Adam(ps, 0.01), pullback_momentum="none"),
+        differs="theirs evaluates the fast weights between two k-th steps", upto=1.0,
     ),
 ]  # fmt: skip
 PRODIGY: dict[str, Any] = {

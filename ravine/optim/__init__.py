@@ -5,6 +5,12 @@ by itself. `capturable` and `differentiable` are refused where they are asked fo
 values under torch's names; in `param_groups` they stand under the rule's (`beta1`, `beta2` for `betas`).
 """
 
+from ravine.optim.around import SAM as SAM
+from ravine.optim.around import Lookahead as Lookahead
+from ravine.optim.averaged import AdamWScheduleFree as AdamWScheduleFree
+from ravine.optim.averaged import SGDScheduleFree as SGDScheduleFree
+from ravine.optim.curved import AdaHessian as AdaHessian
+from ravine.optim.curved import SophiaG as SophiaG
 from ravine.optim.matrix import SOAP as SOAP
 from ravine.optim.matrix import Kron as Kron
 from ravine.optim.matrix import Muon as Muon

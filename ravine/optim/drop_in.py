@@ -6,6 +6,7 @@ from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule, chain
 from ravine.optimizer import Optimizer
 from ravine.rules import Decay
+from ravine.schedules import Schedule
 
 Pair = tuple[float, float]
 
@@ -21,9 +22,11 @@ class Options(TypedDict, total=False):
     nonfinite: str
     execution: str
     rounding: str
+    schedule: Schedule | None
+    seed: int
 
 
-_ENGINE = ("maximize", "nonfinite", "execution", "rounding")
+_ENGINE = ("maximize", "nonfinite", "execution", "rounding", "schedule", "seed")
 
 
 class DropIn(Optimizer):

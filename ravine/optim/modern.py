@@ -43,9 +43,7 @@ class AdaBelief(DropIn):
         decay = {"weight_decay": weight_decay, "weight_decouple": weight_decouple}
         super().__init__(params, lr, moments | decay, options)
 
-    def _described(
-        self, betas: Pair, eps: float, rectify: bool, weight_decay: float, weight_decouple: bool
-    ) -> Rule:
+    def _described(self, betas: Pair, eps: float, rectify: bool, weight_decay: float, weight_decouple: bool) -> Rule:
         return decayed(_AdaBelief(*pair("betas", betas), eps, rectify), weight_decay, weight_decouple)
 
 
@@ -62,9 +60,7 @@ class Adan(DropIn):
         decay = {"weight_decay": weight_decay, "no_prox": no_prox}
         super().__init__(params, lr, {"betas": betas, "eps": eps, "max_grad_norm": max_grad_norm} | decay, options)
 
-    def _described(
-        self, betas: Three, eps: float, max_grad_norm: float, weight_decay: float, no_prox: bool
-    ) -> Rule:
+    def _described(self, betas: Three, eps: float, max_grad_norm: float, weight_decay: float, no_prox: bool) -> Rule:
         rule = chain(_Adan(*_three(betas), eps), Decay(weight_decay, "decoupled" if no_prox else "proximal"))
         return chain(ClipNorm(max_grad_norm), rule) if max_grad_norm else rule
 
