@@ -40,7 +40,8 @@ class Row:
     module, package: what to import, and what its distribution is called.
     theirs: from that module and parameters to their optimizer.
     differs: why the two are not the same to rounding, and how far apart that takes them; empty where they are.
-    judged: what brings their optimizer's parameters to those that are to be judged, and what brings them back.
+    judged: what brings their optimizer's parameters to those that are to be judged, and what brings them back; None
+        compares where gradients are taken.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Row:
     differs: str = ""
     upto: float = SAME
     dtype: torch.dtype = torch.float64
-    judged: tuple[Callable[[Any], None], Callable[[Any], None]] = (lambda _: None, lambda _: None)
+    judged: tuple[Callable[[Any], None], Callable[[Any], None]] | None = (lambda _: None, lambda _: None)
 
 
 KOZISTR = ("pytorch_optimizer", "pytorch_optimizer")
@@ -166,8 +167,7 @@ ROWS += [
     ),
     Row(
         "lookahead(adam)", lambda ps: optim.Lookahead(optim.Adam(ps, 0.01)),
-        *KOZISTR, lambda m, ps: m.Lookahead(torch.optim.Adam(ps, 0.01), pullback_momentum="none"),
-        differs="theirs evaluates the fast weights between two k-th steps", upto=1.0,
+        *KOZISTR, lambda m, ps: m.Lookahead(torch.optim.Adam(ps, 0.01), pullback_momentum="none"), judged=None,
     ),
 ]  # fmt: skip
 PRODIGY: dict[str, Any] = {
@@ -197,7 +197,7 @@ def trajectory(
     make: Callable[[Params], torch.optim.Optimizer], dtype: torch.dtype,
     judged: Sequence[Callable[[Any], None]] | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """All weights to be judged, before the first step and after each."""
+    """All weights, before the first step and after each: those to be judged, or None, where they rest."""
     ps, loss = problem(dtype)
     optimizer = make(ps)
 
@@ -214,7 +214,7 @@ def trajectory(
     for step in range(STEPS):
         if isinstance(optimizer, Optimizer):
             optimizer.step(partial(evaluated, step))
-            with optimizer.swapped():
+            with optimizer.swapped() if judged else contextlib.nullcontext():
                 found.append(seen())
         else:
             evaluated(step)
@@ -230,7 +230,7 @@ def difference(row: Row, module: Any) -> float:
     def written(ps: Params) -> Optimizer:
         return Optimizer(ps, make_rule(parse_links(str(row.ours))), row.lr)
 
-    ours = trajectory(row.ours if callable(row.ours) else written, row.dtype)
+    ours = trajectory(row.ours if callable(row.ours) else written, row.dtype, row.judged)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = trajectory(lambda ps: row.theirs(module, ps), row.dtype, row.judged)
