@@ -28,7 +28,6 @@ RULES: dict[str, tuple[str, list[tuple[int, ...]], int, list[Other]]] = {
         "muon(weight_decay=0.1)", MATRICES, 1, [
             ("torch.optim", "Muon", {"weight_decay": 0.1}),
             ("pytorch_optimizer", "Muon", {"weight_decay": 0.1, "use_muon": True}),
-            ("pytorch_optimizer", "Muon", {"weight_decay": 0.1, "ns_method": "gram_newton_schulz", "use_muon": True}),
             ("heavyball", "Muon", {"weight_decay": 0.1}),
         ],
     ),
@@ -82,7 +81,7 @@ def compare(name: str, rounds: int) -> None:
     steps = {"ravine": stepping(ours, ps, count)}
     for other in others:
         ps = weights(shapes)
-        label = f"{other[0]} {other[1]}" + "".join(f" {x}" for x in ("gram", "svd") if x in str(other[2]))
+        label = f"{other[0]} {other[1]}" + "".join(f" {x}" for x in ("svd",) if x in str(other[2]))
         try:
             steps[label] = stepping(made(other, ps), ps, count)
         except ImportError:
