@@ -40,7 +40,8 @@ class Row:
     module, package: what to import, and what its distribution is called.
     theirs: from that module and parameters to their optimizer.
     differs: why the two are not the same to rounding, and how far apart that takes them; empty where they are.
-    judged: what brings their optimizer's parameters to those that are to be judged, and what brings them back.
+    judged: what brings their optimizer's parameters to those that are to be judged, and what brings them back; None
+        compares where gradients are taken.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Row:
     differs: str = ""
     upto: float = SAME
     dtype: torch.dtype = torch.float64
-    judged: tuple[Callable[[Any], None], Callable[[Any], None]] = (lambda _: None, lambda _: None)
+    judged: tuple[Callable[[Any], None], Callable[[Any], None]] | None = (lambda _: None, lambda _: None)
 
 
 KOZISTR = ("pytorch_optimizer", "pytorch_optimizer")
@@ -66,6 +67,12 @@ def vectors_apart(ps: Params) -> Optimizer:
         {"params": [p for p in ps if p.ndim > 1], "rule": lars},
         {"params": [p for p in ps if p.ndim < 2], "rule": plain},
     ], lr=0.1)  # fmt: skip
+
+
+def in_train_mode(optimizer: Any) -> Any:
+    """Begun as schedulefree wants it."""
+    optimizer.train()
+    return optimizer
 
 
 ROWS = [
@@ -145,6 +152,24 @@ ROWS = [
         differs="theirs multiplies eps by the d of the next step, Algorithm 4 by that of the present one", upto=1e-2,
     ),
 ]  # fmt: skip
+ROWS += [
+    Row(
+        "schedule_free(sgd)", lambda ps: optim.SGDScheduleFree(ps, 0.1, weight_decay=0.1, warmup_steps=10, r=0.5),
+        "schedulefree", "schedulefree",
+        lambda m, ps: in_train_mode(m.SGDScheduleFree(ps, lr=0.1, weight_decay=0.1, warmup_steps=10, r=0.5)),
+        judged=(lambda o: o.eval(), lambda o: o.train()),
+    ),
+    Row(
+        "schedule_free_adamw", lambda ps: optim.AdamWScheduleFree(ps, 0.01, weight_decay=0.1, warmup_steps=10),
+        "schedulefree", "schedulefree",
+        lambda m, ps: in_train_mode(m.AdamWScheduleFree(ps, lr=0.01, weight_decay=0.1, warmup_steps=10)),
+        judged=(lambda o: o.eval(), lambda o: o.train()),
+    ),
+    Row(
+        "lookahead(adam)", lambda ps: optim.Lookahead(optim.Adam(ps, 0.01)),
+        *KOZISTR, lambda m, ps: m.Lookahead(torch.optim.Adam(ps, 0.01), pullback_momentum="none"), judged=None,
+    ),
+]  # fmt: skip
 PRODIGY: dict[str, Any] = {
     "weight_decay": 0.1, "use_bias_correction": True, "safeguard_warmup": True, "d_coef": 0.8, "growth_rate": 1.3,
     "beta3": 0.9, "d0": 1e-4,
@@ -172,7 +197,7 @@ def trajectory(
     make: Callable[[Params], torch.optim.Optimizer], dtype: torch.dtype,
     judged: Sequence[Callable[[Any], None]] | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """All weights to be judged, before the first step and after each."""
+    """All weights, before the first step and after each: those to be judged, or None, where they rest."""
     ps, loss = problem(dtype)
     optimizer = make(ps)
 
@@ -189,7 +214,7 @@ def trajectory(
     for step in range(STEPS):
         if isinstance(optimizer, Optimizer):
             optimizer.step(partial(evaluated, step))
-            with optimizer.swapped():
+            with optimizer.swapped() if judged else contextlib.nullcontext():
                 found.append(seen())
         else:
             evaluated(step)
@@ -205,7 +230,7 @@ def difference(row: Row, module: Any) -> float:
     def written(ps: Params) -> Optimizer:
         return Optimizer(ps, make_rule(parse_links(str(row.ours))), row.lr)
 
-    ours = trajectory(row.ours if callable(row.ours) else written, row.dtype)
+    ours = trajectory(row.ours if callable(row.ours) else written, row.dtype, row.judged)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = trajectory(lambda ps: row.theirs(module, ps), row.dtype, row.judged)

@@ -7,7 +7,9 @@ stands. Nothing is carried from step to step, so nothing here can share a mistak
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import reference_matrix
 import reference_modern
 from reference_sums import Tensors, each, mean, rows, squares
 
@@ -173,10 +175,14 @@ RULES: dict[str, Step] = {
     "clip_value": clip_value,
     "sign": sign,
     "lion": lion,
+    "gradient_average": reference_matrix.gradient_average,
     **reference_modern.RULES,
 }
 # Specs of rules with other choices than their defaults.
-VARIANTS: dict[str, Step] = {**reference_modern.VARIANTS}
+VARIANTS: dict[str, Step] = {
+    "gradient_average(nesterov=false)": partial(reference_matrix.gradient_average, nesterov=False),
+    **reference_modern.VARIANTS,
+}
 # Rules that draw: their functions are given the noise too.
 NOISY: dict[str, Step] = {**reference_modern.NOISY}
 
@@ -231,5 +237,6 @@ ELSEWHERE: dict[str, str] = {
     "sam": "test_wrappers.py",
     "schedule_free": "test_wrappers.py",
     "schedule_free_adamw": "test_wrappers.py",
+    **dict.fromkeys(reference_matrix.RULES, "test_matrix_rules.py"),
     "sophia": "test_curved_rules.py",
 }

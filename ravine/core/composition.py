@@ -77,6 +77,13 @@ def plain(spec: Spec) -> Spec:
     return Spec(tuple(groups), spec.label)
 
 
+def called(rule: Rule) -> str:
+    """The name of a rule where it has one, such as `muon`; else its links."""
+    structure = rule.structure()
+    names = (name for name, made in COMPOSITIONS.items() if made.rule.structure() == structure)
+    return next(names, str(rule))
+
+
 def catalogue() -> Iterator[tuple[str, float | None, dict[str, float], str]]:
     """Name, default lr (None for a link that only changes another's step), arguments and summary of every optimizer."""
     for name, member in Rule.family().items():

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 
+from ravine.core.composition import called
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.rounding import refuse_sharded
@@ -19,11 +20,12 @@ def refuse_members(group: Mapping[str, Any], rule: Rule) -> None:
             name = group["param_names"][i] if "param_names" in group else f"number {i} of its group"
             found.append((f"{name} {tuple(p.shape)}", reason))
     if found:
-        (name, reason), more = found[0], len(found) - 1
+        (name, reason), more, called_so = found[0], len(found) - 1, called(rule)
         others = f" ({', '.join(name for name, _ in found[1:4])}{' ...' if more > 3 else ''} too)" if more else ""
         raise RavineError(
-            f"'{rule}' cannot move the parameter {name}{others}: {reason}. Give such parameters a rule of their own: "
-            f'ravine.groups(model, hidden="{rule}", rest="adamw"), or as a spec "hidden: {rule}; rest: adamw"'
+            f"'{called_so}' cannot move the parameter {name}{others}: {reason}. Give such parameters a rule of their "
+            f'own: ravine.groups(model, hidden="{called_so}", rest="adamw"), or as a spec "hidden: {called_so}; rest: '
+            'adamw"'
         )
 
 

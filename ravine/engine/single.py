@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.chance import Label, noise_for
 from ravine.engine.rounding import (
@@ -30,6 +31,11 @@ def label_of(seed: int, group: Mapping[str, Any], number: int, i: int) -> Label:
 def fresh(p: Tensor, rule: Rule, rounding: str) -> dict[str, Tensor]:
     """The state of a parameter that has not moved."""
     state = rule.start(widened(real(p)))
+    if hasattr(p, "to_local") and any(x.ndim and x.shape != p.shape for x in state.values()):
+        raise RavineError(
+            f"'{rule}' keeps matrices beside the weights, which cannot be sharded yet (a DTensor of {tuple(p.shape)}): "
+            "use DistributedDataParallel, or another rule for sharded weights"
+        )
     if rounding == "kahan" and is_low(p.dtype):
         state[COMPENSATION] = torch.zeros_like(real(p))
     return state

@@ -5,6 +5,17 @@ by itself. `capturable` and `differentiable` are refused where they are asked fo
 values under torch's names; in `param_groups` they stand under the rule's (`beta1`, `beta2` for `betas`).
 """
 
+from ravine.optim.around import SAM as SAM
+from ravine.optim.around import Lookahead as Lookahead
+from ravine.optim.averaged import AdamWScheduleFree as AdamWScheduleFree
+from ravine.optim.averaged import SGDScheduleFree as SGDScheduleFree
+from ravine.optim.curved import AdaHessian as AdaHessian
+from ravine.optim.curved import SophiaG as SophiaG
+from ravine.optim.matrix import SOAP as SOAP
+from ravine.optim.matrix import Kron as Kron
+from ravine.optim.matrix import Muon as Muon
+from ravine.optim.matrix import MuonWithAuxAdam as MuonWithAuxAdam
+from ravine.optim.matrix import Shampoo as Shampoo
 from ravine.optim.modern import ADOPT as ADOPT
 from ravine.optim.modern import LARS as LARS
 from ravine.optim.modern import AdaBelief as AdaBelief

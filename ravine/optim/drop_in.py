@@ -6,6 +6,7 @@ from ravine.core.errors import RavineError, unknown
 from ravine.core.rule import Rule, chain
 from ravine.optimizer import Optimizer
 from ravine.rules import Decay
+from ravine.schedules import Schedule
 
 Pair = tuple[float, float]
 
@@ -21,9 +22,11 @@ class Options(TypedDict, total=False):
     nonfinite: str
     execution: str
     rounding: str
+    schedule: Schedule | None
+    seed: int
 
 
-_ENGINE = ("maximize", "nonfinite", "execution", "rounding")
+_ENGINE = ("maximize", "nonfinite", "execution", "rounding", "schedule", "seed")
 
 
 class DropIn(Optimizer):
@@ -67,3 +70,9 @@ def pair(name: str, values: Any, example: Any = (0.9, 0.999)) -> Pair:
     if not isinstance(values, tuple | list) or len(values) != 2:
         raise RavineError(f"{name} must be two numbers, as in {name}={example}, got {values!r}")
     return values[0], values[1]
+
+
+def only(name: str, given: Any, allowed: Any) -> None:
+    """Raise where an argument is given a value that is not supported."""
+    if given != allowed:
+        raise RavineError(f"{name}={given!r} is not supported; leave it out, or {name}={allowed!r}")

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule, chain
-from ravine.optim.drop_in import DropIn, Options, Pair, decayed, pair
+from ravine.optim.drop_in import DropIn, Options, Pair, decayed, only, pair
 from ravine.rules import ADOPT as _ADOPT
 from ravine.rules import LAMB as _LAMB
 from ravine.rules import LARS as _LARS
@@ -36,16 +36,14 @@ class AdaBelief(DropIn):
         amsgrad: bool = False, weight_decouple: bool = True, fixed_decay: bool = False, rectify: bool = True,
         degenerated_to_sgd: bool = True, print_change_log: bool = True, **options: Unpack[Options],
     ) -> None:  # fmt: skip
-        _only("amsgrad", amsgrad, False)
-        _only("fixed_decay", fixed_decay, False)
-        _only("degenerated_to_sgd", degenerated_to_sgd, True)
+        only("amsgrad", amsgrad, False)
+        only("fixed_decay", fixed_decay, False)
+        only("degenerated_to_sgd", degenerated_to_sgd, True)
         moments = {"betas": betas, "eps": eps, "rectify": rectify}
         decay = {"weight_decay": weight_decay, "weight_decouple": weight_decouple}
         super().__init__(params, lr, moments | decay, options)
 
-    def _described(
-        self, betas: Pair, eps: float, rectify: bool, weight_decay: float, weight_decouple: bool
-    ) -> Rule:
+    def _described(self, betas: Pair, eps: float, rectify: bool, weight_decay: float, weight_decouple: bool) -> Rule:
         return decayed(_AdaBelief(*pair("betas", betas), eps, rectify), weight_decay, weight_decouple)
 
 
@@ -62,9 +60,7 @@ class Adan(DropIn):
         decay = {"weight_decay": weight_decay, "no_prox": no_prox}
         super().__init__(params, lr, {"betas": betas, "eps": eps, "max_grad_norm": max_grad_norm} | decay, options)
 
-    def _described(
-        self, betas: Three, eps: float, max_grad_norm: float, weight_decay: float, no_prox: bool
-    ) -> Rule:
+    def _described(self, betas: Three, eps: float, max_grad_norm: float, weight_decay: float, no_prox: bool) -> Rule:
         rule = chain(_Adan(*_three(betas), eps), Decay(weight_decay, "decoupled" if no_prox else "proximal"))
         return chain(ClipNorm(max_grad_norm), rule) if max_grad_norm else rule
 
@@ -188,7 +184,7 @@ class Prodigy(DropIn):
         safeguard_warmup: bool = False, d0: float = 1e-6, d_coef: float = 1.0, growth_rate: float = float("inf"),
         fsdp_in_use: bool = False, slice_p: int = 1, **options: Unpack[Options],
     ) -> None:  # fmt: skip
-        _only("slice_p", slice_p, 1)
+        only("slice_p", slice_p, 1)
         moments = {"betas": betas, "beta3": beta3, "eps": eps, "weight_decay": weight_decay, "decouple": decouple}
         found = {"d0": d0, "d_coef": d_coef, "growth_rate": growth_rate}
         choices = {"use_bias_correction": use_bias_correction, "safeguard_warmup": safeguard_warmup}
@@ -204,8 +200,3 @@ def _three(betas: Any) -> Three:
     if not isinstance(betas, tuple | list) or len(betas) != 3:
         raise RavineError(f"betas must be three numbers, as in betas=(0.9, 0.999, 0.9999), got {betas!r}")
     return betas[0], betas[1], betas[2]
-
-
-def _only(name: str, given: Any, allowed: Any) -> None:
-    if given != allowed:
-        raise RavineError(f"{name}={given!r} is not supported; leave it out, or {name}={allowed!r}")

@@ -5,9 +5,11 @@ from ravine.core.errors import RavineError
 from ravine.core.rule import Rule, chain
 from ravine.rules.adam import Adam
 from ravine.rules.decay import Decay
+from ravine.rules.gradient_average import GradientAverage
 from ravine.rules.momentum import Momentum
 from ravine.rules.nadam import NAdam
 from ravine.rules.nesterov import Nesterov
+from ravine.rules.orthogonalize import Orthogonalize
 from ravine.rules.rmsprop import RMSProp
 from ravine.rules.schedule_free import ScheduleFree
 
@@ -28,3 +30,20 @@ def _with_velocity(rule: Rule, momentum: float = 0.0, nesterov: bool = False) ->
 
 
 _rmsprop = Composition("rmsprop", RMSProp(), RMSProp.summary(), _with_velocity)
+
+
+def _orthogonalized(
+    rule: Rule, nesterov: bool = True, steps: int = 5, adjust: str = "original", method: str = "newton_schulz",
+    precision: str = "auto",
+) -> Rule:  # fmt: skip
+    """Muon's choices, which stand in its links."""
+    average, orthogonal, decay = (link.hyperparameters() for link in rule.links)
+    average["nesterov"] = nesterov
+    orthogonal |= {"steps": steps, "adjust": adjust, "method": method, "precision": precision}
+    return chain(GradientAverage(**average), Orthogonalize(**orthogonal), Decay(**decay))
+
+
+muon = Composition(
+    "muon", chain(GradientAverage(), Orthogonalize(), Decay(0.1)),
+    "Momentum orthogonalized, for hidden matrices (Jordan et al. 2024).", _orthogonalized,
+)  # fmt: skip
