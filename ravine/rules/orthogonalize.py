@@ -147,4 +147,5 @@ def multiplies_bfloat16(device: str) -> bool:
     """Whether products of bfloat16 matrices are faster than those of float32 there."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    told = getattr(torch.cpu, "get_capabilities", dict)  # older torch does not tell
+    return device == "cpu" and bool(told().get("avx512_bf16"))
