@@ -147,5 +147,5 @@ def multiplies_bfloat16(device: str) -> bool:
     """Whether products of bfloat16 matrices are faster than those of float32 there."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    told = getattr(torch.cpu, "get_capabilities", dict)  # older torch does not tell
-    return device == "cpu" and bool(told().get("avx512_bf16"))
+    told: dict[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # newer torch
+    return device == "cpu" and bool(told.get("avx512_bf16"))
