@@ -148,5 +148,5 @@ def multiplies_bfloat16(device: str) -> bool:
     """Whether products of bfloat16 matrices are faster than those of float32 there."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    told: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # newer torch
+    told: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return device == "cpu" and bool(told.get("avx512_bf16"))
