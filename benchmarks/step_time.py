@@ -4,7 +4,8 @@
 
 Every rule is compiled and takes turns with torch's fused Adam and with torch's own default and fused optimizer of the
 same name, so that a busy moment of the machine falls on all alike. Bytes per weight in float32: the weight read and
-written, the gradient read, each state read and written (SGD 12, momentum 20, Adam 28).
+written, the gradient read, each state read and written (SGD 12, momentum 20, Adam 28); and what is read for sums over
+all parameters, which takes a pass of its own. torch's Adam beside clip_norm includes `clip_grad_norm_`.
 """
 
 import argparse
@@ -56,7 +57,12 @@ RULES: dict[str, tuple[str | None, dict]] = {
     "adopt": (None, {}),
     "ademamix": (None, {}),
     "prodigy": (None, {}),
+    "clip_norm + adam": ("Adam", {"clipped": True}),
+    "lookahead(adam)": (None, {}),
+    "schedule_free_adamw": (None, {}),
 }
+# Where it is not what the state's size says: prodigy only reads p0, and sums over g, p, p0 and s.
+BYTES = {"prodigy": 12 + 3 * 8 + 4 + 16, "clip_norm + adam": 28 + 4}
 FUSED = {"SGD", "Adagrad", "Adam", "AdamW"}
 
 
@@ -65,6 +71,17 @@ def weights(shapes: list[tuple[int, ...]]) -> list[nn.Parameter]:
     for p in ps:
         p.grad = torch.randn_like(p) * 0.01
     return ps
+
+
+def step_of_torch(name: str, shapes: list[tuple[int, ...]], clipped: bool = False, **options) -> Callable[[], None]:
+    ps = weights(shapes)
+    step = getattr(torch.optim, name)(ps, **options).step
+
+    def clip_and_step() -> None:
+        torch.nn.utils.clip_grad_norm_(ps, 1.0)
+        step()
+
+    return clip_and_step if clipped else step
 
 
 def turns(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
@@ -93,15 +110,15 @@ def table(title: str, shapes: list[tuple[int, ...]], names: list[str], rounds: i
     for name in names:
         rule, (theirs, options) = parts(name)[0].rule, RULES.get(name, (None, {}))
         state = sum(8 for x in rule.start(torch.zeros(3)).values() if x.ndim)
-        size = 12 + state
+        size = BYTES.get(name, 12 + state)
         source, target = torch.randn(count), torch.empty(count)
         steps = {"adam": torch.optim.Adam(weights(shapes), fused=True).step}
         for way in ("ignore", "raise"):
             steps[way] = ravine.Optimizer(weights(shapes), rule, execution="compiled", nonfinite=way).step
         if theirs:
-            steps["torch"] = getattr(torch.optim, theirs)(weights(shapes), **options).step
+            steps["torch"] = step_of_torch(theirs, shapes, **options)
         if theirs in FUSED and "amsgrad" not in options:
-            steps["fused"] = getattr(torch.optim, theirs)(weights(shapes), fused=True, **options).step
+            steps["fused"] = step_of_torch(theirs, shapes, fused=True, **options)
         steps["copy"] = lambda target=target, source=source: target.copy_(source)
         spent = turns(steps, rounds)
         per_byte = {way: ratio(spent, way, "adam", 28 / size) for way in ("ignore", "raise")}

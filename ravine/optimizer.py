@@ -1,7 +1,7 @@
 """The one torch.optim.Optimizer: it owns groups, state, checkpoints and the loop; rules own the maths."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, overload
@@ -15,9 +15,10 @@ from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.roles import plain
 from ravine.core.rule import Rule
+from ravine.engine.bucket import How, Member
 from ravine.engine.checkpoint import fitting, pairs
 from ravine.engine.collecting import completed, gathers
-from ravine.engine.compiled import Compiled, How, Member, fits
+from ravine.engine.compiled import Compiled
 from ravine.engine.evaluation import (
     Evaluation,
     Sampled,
@@ -31,9 +32,11 @@ from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
 from ravine.engine.fitness import refuse_members, refuse_unfit
 from ravine.engine.group import CYCLED, Group, cycled, lr_of, make_group, rule_of
+from ravine.engine.layout import fits
 from ravine.engine.rounding import ROUNDINGS
-from ravine.engine.single import fresh, given, label_of, move
-from ravine.engine.summing import Summed, Totals, mine, totals
+from ravine.engine.single import fresh, label_of
+from ravine.engine.stepping import GroupStep
+from ravine.engine.summing import mine, totals
 from ravine.engine.swapping import judged
 from ravine.engine.translation import write
 from ravine.schedules import Schedule, constant
@@ -167,8 +170,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def _make(self, moves: list[Move], told: Evaluation) -> None:
         """Move the parameters of the groups that are due."""
-        summed = totals([rule for _, _, rule, _ in moves], [partial(self._summands, *move, told) for move in moves])
-        steps = [step for move in moves for step in self._steps(*move, summed, told)]
+        rules, groups = [rule for _, _, rule, _ in moves], [self._group_step(*move, told) for move in moves]
+        summed = totals(rules, [group.summed for group in groups])
+        steps = [move for group, rule in zip(groups, rules, strict=True) for move in group.moves(mine(rule, summed))]
         for step in steps:
             step()
         for _, group, _, _ in moves:
@@ -197,54 +201,47 @@ class Optimizer(torch.optim.Optimizer):
         self.skipped += 1
         return True
 
-    def _steps(
-        self, number: int, group: dict[str, Any], rule: Rule, lr: float, found: Totals, told: Evaluation
-    ) -> Iterator[Callable[[], None]]:
-        """What moves the parameters of a group, ready to be called: compiled steps, and those of the loop."""
-        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, mine(rule, found), told)
-        done: Collection[tuple[int, int]] = ()
+    def _group_step(self, number: int, group: dict[str, Any], rule: Rule, lr: float, told: Evaluation) -> GroupStep:
+        """The step of a group, which is to be summed over before it is made."""
+        how = How(rule, group["rule"], lr, group["maximize"], self.rounding, {}, told)
+        compiled: Compiled | None = None
         if compiles(self.execution, rule, group["params"]):
             compiled = self._compiled.get(number)
             if compiled is None or not compiled.holds(group["params"], self.state, how):
                 compiled = self._gathered(number, group, how)
-            if compiled is not None:
-                yield partial(compiled.step, how)
-                if compiled.complete:
-                    return
-                done = compiled.places
-        for i, p in enumerate(group["params"]):
-            if p.grad is not None and (number, i) not in done:
-                yield partial(move, p, self._state(p, rule), how, label_of(self.seed, group, number, i))
+        looped: list[Member] = []
+        if compiled is None or not compiled.complete:
+            done: Collection[tuple[int, int]] = compiled.places if compiled else ()
+            looped = [m for m in self._members(number, group, rule) if m.place not in done]
+        return GroupStep(how, compiled, looped, partial(self._fall_back, number))
+
+    def _members(self, number: int, group: dict[str, Any], rule: Rule) -> list[Member]:
+        """The parameters of a group that have a gradient."""
+        return [
+            Member((number, i), p, self._state(p, rule), label_of(self.seed, group, number, i))
+            for i, p in enumerate(group["params"])
+            if p.grad is not None
+        ]
 
     def _gathered(self, number: int, group: dict[str, Any], how: How) -> Compiled | None:
         """The compiled step of those parameters of a group for which there can be one."""
         for i in [i for i in self._compiled if i == number or i >= len(self.param_groups)]:
             self._compiled.pop(i).release()
-        todo = [(i, p) for i, p in enumerate(group["params"]) if p.grad is not None]
-        members = [
-            Member((number, i), p, self._state(p, how.rule), label_of(self.seed, group, number, i))
-            for i, p in todo
-            if fits(p)
-        ]
+        members = self._members(number, group, how.rule)
         try:
-            self._compiled[number] = Compiled(members, len(todo), how)
-            return self._compiled[number]
-        except RavineError:
-            raise
+            self._compiled[number] = Compiled([m for m in members if fits(m.p)], len(members), how)
         except Exception as error:
-            compiling_failed(self.execution, error)
-            self.execution = "loop"
-            return None
+            self._fall_back(number, error)
+        return self._compiled.get(number)
 
-    def _summands(
-        self, number: int, group: dict[str, Any], rule: Rule, lr: float, told: Evaluation, before: Mapping[int, Summed]
-    ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """What `Rule.summed` takes of each parameter of a group."""
-        for i, p in enumerate(group["params"]):
-            if p.grad is not None:
-                own = given(p, self._state(p, rule), group["maximize"])
-                more = told.more(p, label_of(self.seed, group, number, i), own[2])
-                yield (*own, lr), {"totals": before, "more": more}
+    def _fall_back(self, number: int, error: Exception) -> None:
+        """Loop from now on, where that was not excluded, since a group cannot be compiled."""
+        if number in self._compiled:
+            self._compiled.pop(number).release()
+        if isinstance(error, RavineError):
+            raise error
+        compiling_failed(self.execution, error)
+        self.execution = "loop"
 
     def _state(self, p: Tensor, rule: Rule) -> dict[str, Any]:
         """The state of a parameter, begun where there is none."""

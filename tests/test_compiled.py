@@ -273,7 +273,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("no room for a kernel\nmore")
 
     monkeypatch.setattr(kernel, "_kernels", {})
-    monkeypatch.setattr(kernel, "_compiled", fails)
+    monkeypatch.setattr(kernel, "compiled", fails)
     execution._warn_once.cache_clear()
 
 

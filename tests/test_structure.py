@@ -37,7 +37,7 @@ REPORT_MAY = {"core.record", "core.errors"}  # it starts without torch
 # files of core are one thing and free among themselves.
 COMPOSERS = {
     "rules": {"named"},
-    "engine": {"compiled", "checkpoint", "evaluation", "single"},
+    "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }

@@ -40,11 +40,11 @@ class Passage:
 
     def summed(
         self, i: int, g: Tensor, p: Tensor, t: Any, state: State, lr: Any, totals: Totals | None = None,
-        more: More | None = None,
+        more: More | None = None, refresh: bool = True,
     ) -> Mapping[str, Tensor]:  # fmt: skip
         """What link `i` wants summed over all parameters; `totals` are those of the links before."""
         link = self.links[i]
-        handed, scale, _ = self._through(i, g, p, t, state, lr, totals, more)
+        handed, scale, _ = self._through(i, g, p, t, state, lr, totals, more, refresh)
         handed = scale * handed if link.takes_displacement else handed
         return link.summarize(handed, p, t, **self._given(i, g, state, lr, totals, more))
 

@@ -1,7 +1,6 @@
 """What links want summed over all parameters of an optimizer: the norm of all gradients, for one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -11,11 +10,11 @@ from ravine.core.rule import Rule
 Summed = dict[str, Tensor]
 Key = tuple[str, int]  # a link's name, and the how many-eth of that name it is in its chain
 Totals = dict[Key, Summed]
-Given = Callable[[Mapping[int, Summed]], Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]]
-"""From the totals of the links before to what `Rule.summed` takes for each parameter of a group."""
+Parts = Callable[[int, Mapping[int, Summed]], Iterable[Mapping[str, Tensor]]]
+"""From a link and the totals of those before it to what it wants summed, of the parameters of one group, in parts."""
 
 
-def totals(rules: Sequence[Rule], given: Sequence[Given]) -> Totals:
+def totals(rules: Sequence[Rule], parts: Sequence[Parts]) -> Totals:
     """The sums for every summing link of all groups' rules, over the groups that have the link.
 
     A later link of a chain sees what the earlier ones made, so the sums are taken in an order in which each chain's
@@ -31,10 +30,10 @@ def totals(rules: Sequence[Rule], given: Sequence[Given]) -> Totals:
             raise RavineError(f"the chains of the groups have {names} in opposite orders: give them the same")
         key = min(ready)
         found[key] = {}
-        for rule, places, each in zip(rules, waiting, given, strict=True):
+        for rule, places, summed in zip(rules, waiting, parts, strict=True):
             for i in [i for i, own in places if own == key]:
-                for arguments, more in each(mine(rule, found)):
-                    _add(found[key], rule.summed(i, *arguments, **more))
+                for part in summed(i, mine(rule, found)):
+                    _add(found[key], part)
     return found
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, where
-from torch.linalg import vector_norm
 
 from ravine.core.rule import Rule, State
+from ravine.rules.norms import unit_norms
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,6 @@ class AdaptiveClip(Rule):
     scope = "tensor"
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
-        allowed = self.limit * _unit_norm(p).clamp(min=self.eps)
-        norm = _unit_norm(g)
+        allowed = self.limit * unit_norms(p).clamp(min=self.eps)
+        norm = unit_norms(g)
         return where(norm > allowed, g * (allowed / norm.clamp(min=1e-30)), g), {}
-
-
-def _unit_norm(x: Tensor) -> Tensor:
-    norm: Tensor = vector_norm(x) if x.ndim < 2 else vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
-    return norm

@@ -57,8 +57,8 @@ class Prodigy(Rule):
 
     def summarize(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
         known = 0 * state["d"] + (t > 1)
-        size = state["s"].abs().sum().double()
-        dot = (g * (state["p0"] - p)).sum().double()
+        size = state["s"].abs().sum(dtype=torch.float64)
+        dot = (g * (state["p0"] - p)).sum(dtype=torch.float64)
         return {"size": size, "dot": dot, "known": known} | {key: known * state[key] for key in _SHARED}
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, State]:
