@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from reference import VARIANTS
+from test_rules import written
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import ravine
-from ravine.assembly import parts
 from ravine.core.rule import Rule
 from ravine.engine import execution, kernel, sums
 from ravine.engine.numbers import Numbers
@@ -89,7 +89,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(bool(execution.cannot_compile("cpu")), reason="needs a C++ compiler")
 @pytest.mark.parametrize("spec", specs())
 def test_the_numbers_of_every_rule_need_no_torch(spec: str, untouched: None) -> None:
-    rule = parts(spec)[0].rule
+    rule = written(spec)
     if rule.scope != "element" or not rule.is_plain:
         pytest.skip("it is not compiled")
     p = nn.Parameter(torch.ones(3))
