@@ -1,6 +1,6 @@
 """What a step of the matrix rules costs, beside torch's and other libraries' of the same name, in one process.
 
-    python benchmarks/matrix_time.py [--threads 2] [--rounds 5] [--rules muon,soap,shampoo]
+    python benchmarks/matrix_time.py [--threads 2] [--rounds 5] [--rules muon,soap,shampoo] [--others torch,heavyball]
 
 The weights are those of the transformer of step_time.py (24 M), in float32; Muon has its matrices alone. A turn is ten
 steps where eigenvectors or roots are renewed every tenth step, one step for Muon; all take turns, so that a busy moment
@@ -72,8 +72,9 @@ def made(other: Other, ps: list[Any]) -> torch.optim.Optimizer:
     return make(ps, lr=1e-3, **arguments)
 
 
-def compare(name: str, rounds: int) -> None:
+def compare(name: str, rounds: int, beside: str) -> None:
     spec, shapes, count, others = RULES[name]
+    others = [other for other in others if not beside or other[0].split(".")[0] in beside.split(",")]
     size = sum(torch.Size(shape).numel() for shape in shapes)
     print(f"\n{spec}: {size / 1e6:.1f} M weights in {len(shapes)} tensors")
     ps = weights(shapes)
@@ -99,11 +100,12 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--rules", default=",".join(RULES))
+    arguments.add_argument("--others", default="", help="packages to compare with; all")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
     print(f"torch {torch.__version__}, {given.threads} threads, medians of {given.rounds} turns")
     for name in given.rules.split(","):
-        compare(name, given.rounds)
+        compare(name, given.rounds, given.others)
 
 
 if __name__ == "__main__":

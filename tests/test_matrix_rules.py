@@ -247,6 +247,18 @@ def test_the_last_good_matrix_is_kept_where_a_covariance_overflows(rule: Rule) -
     assert u.isfinite().all() or rule.name == "soap"  # whose v has overflowed as well, as Adam's would
 
 
+def test_soap_keeps_all_that_belongs_to_a_basis_that_it_keeps() -> None:
+    rule, p = SOAP(every=2), torch.zeros(4, 3, dtype=F64)
+    state = rule.start(p)
+    for t in (1, 2):
+        _, _, state = rule.move_alone(drawn((4, 3), t), p, t, state, 0.1)
+    fresh = rule.refresh(drawn((4, 3), 3), p, 3, **state | {"l0": state["l0"] * torch.nan})
+    assert torch.equal(fresh["q0"], state["q0"])
+    assert not torch.equal(fresh["q1"], state["q1"])
+    order = (state["q1"] * (state["l1"] @ state["q1"])).sum(0).argsort(descending=True)
+    assert torch.equal(fresh["v"], state["v"][:, order])
+
+
 def test_psgd_whitens() -> None:
     """Gradients with variances from 0.01 to 10 by row come out with the variance 1 to within a factor of 1.5."""
     rule = make_rule(parse_links("psgd(momentum=0.0, flat=3000)"))

@@ -1,5 +1,6 @@
 """Orthogonalization: all singular values of a step made equal, the heart of Muon."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -147,4 +148,5 @@ def multiplies_bfloat16(device: str) -> bool:
     """Whether products of bfloat16 matrices are faster than those of float32 there."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    told: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device == "cpu" and bool(told.get("avx512_bf16"))

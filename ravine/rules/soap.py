@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, addmm, eye, zeros_like
+from torch import Tensor, addmm, eye, where, zeros_like
 
 from ravine.core.rule import Rule, State
 from ravine.core.space import ADAPTIVE, Dimension
@@ -72,7 +72,7 @@ class SOAP(Rule):
                 turned = completed(vectors.flip(-1), values.flip(-1))
             else:
                 turned, order = _turned(state[f"l{dim}"], q)
-                v = v.index_select(dim, order)
+                v = where(turned.isfinite().all(), v.index_select(dim, order), v)
             new[f"q{dim}"] = kept_if_not_finite(turned, q)
             m = along(along(m, q.mT, dim), new[f"q{dim}"], dim)
         return new | ({"m": m, "v": v} if t > 1 else {})
