@@ -55,8 +55,9 @@ def _part(group: Group) -> Part:
 def assemble(spec: Spec | str, model: nn.Module, horizon: int, nonfinite: str = "raise") -> Optimizer:
     """The optimizer that `spec` describes on the trainable parameters of `model`.
 
-    `horizon` is the number of steps of the run, for schedules that leave theirs open. Raises `RavineError` where a
-    role of the spec has no parameters in this model, or a parameter has no group.
+    `horizon` is the length of the run in gradient evaluations, for schedules that leave theirs open: they get the
+    number of steps that rules make of so many, which is less where a step takes more than one. Raises `RavineError`
+    where a role of the spec has no parameters in this model, or a parameter has no group.
     """
     meaning = parts(spec)
     trainable = {name: p for name, p in named_parameters(model).items() if p.requires_grad}
@@ -67,9 +68,12 @@ def assemble(spec: Spec | str, model: nn.Module, horizon: int, nonfinite: str = 
     else:
         shared = dict(_by_role(model, trainable, [part.role or REST for part in meaning], f"'{spec}'"))
     made: list[dict[str, Any]] = []
+    rules = [part.rule for part in meaning]
+    each = 1.0 + any(link.probes() for rule in rules for link in rule.links)
+    each += sum(max(rule.cost(need) for rule in rules) for need in ("product", "sampled"))
     for part in meaning:
         if chosen := shared[part.role]:
-            schedule = part.schedule.bound(horizon)
+            schedule = part.schedule.bound(max(1, round(horizon / each / part.rule.collects)))
             made.append({"params": chosen, "rule": part.rule, "lr": part.lr, "schedule": schedule})
     return Optimizer(made, meaning[0].rule, meaning[0].lr, nonfinite=nonfinite)
 

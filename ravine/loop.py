@@ -101,6 +101,7 @@ class Run:
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
+        self.varies = any(self.ours.wants(need) for need in ("product", "sampled")) if self.ours else False
         self._check_sampling()
         self.chance = GlobalStream(derive(seed, "chance"), device)
         self.judging = GlobalStream(derive(seed, "judging"), device)
@@ -124,7 +125,7 @@ class Run:
         with self.chance:
             while self.work < until:
                 if keep_before:  # only the last step's are wanted; which one is the last is known where steps cost one
-                    last = self.cost != 1 or self.work + 1 >= until
+                    last = self.varies or self.cost != 1 or self.work + 1 >= until
                     named = self.model.named_parameters()
                     self.before = {name: p.detach().clone() for name, p in named} if last else None
                 total += self._step()

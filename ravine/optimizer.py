@@ -17,7 +17,7 @@ from ravine.core.roles import plain
 from ravine.core.rule import Rule
 from ravine.engine.bucket import How, Member
 from ravine.engine.checkpoint import fitting, pairs
-from ravine.engine.collecting import completed, gathers
+from ravine.engine.collecting import completed, gathered
 from ravine.engine.compiled import Compiled
 from ravine.engine.evaluation import (
     Evaluation,
@@ -25,12 +25,13 @@ from ravine.engine.evaluation import (
     evaluate,
     probing,
     refuse_missing,
+    refuse_processes,
     takes_gradients,
     those_asked,
 )
 from ravine.engine.execution import EXECUTIONS, compiles, compiling_failed
 from ravine.engine.finite import NonFinite, nonfinite_in
-from ravine.engine.fitness import refuse_members, refuse_unfit
+from ravine.engine.fitness import refuse_members, refuse_scaler, refuse_unfit
 from ravine.engine.group import CYCLED, Group, cycled, lr_of, make_group, rule_of
 from ravine.engine.layout import fits
 from ravine.engine.rounding import ROUNDINGS
@@ -108,7 +109,7 @@ class Optimizer(torch.optim.Optimizer):
         return super().__getstate__() | {name: getattr(self, name) for name in _KEPT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__({"products": 0} | state)
         self._compiled, self._swapped = {}, False
         self.param_groups = [Group(group) for group in self.param_groups]
 
@@ -146,24 +147,27 @@ class Optimizer(torch.optim.Optimizer):
         sampled: for rules that need it, returns the mean loss at targets drawn from the model's own predictions, and
             the number of examples; without calling `backward()` either.
         """
+        if self._swapped:
+            raise RavineError("a step inside swapped() would be undone at its end: step outside")
         rules = [rule_of(group) for group in self.param_groups]
         lrs = [lr_of(group) for group in self.param_groups]
         refuse_missing(rules, closure, sampled)
+        refuse_processes(rules)
         own = takes_gradients(rules)
         asked = those_asked(self.param_groups, rules, self.state, self.seed)
         told = evaluate(asked, closure, sampled, own)
         self.products += bool(told.products)
         loss: float | None = told.loss
         refuse_unfit(self.param_groups, rules, self.rounding)
-        if self._is_skipped():
+        if self._is_skipped(told):
             return loss
         if any(link.probes() for rule in rules for link in rule.links):
             with probing(self.param_groups, rules):
                 evaluate([one._replace(again=True) for one in asked], closure, None, own)
-            if self._is_skipped():
+            if self._is_skipped(told):
                 return loss
         moves = list(zip(range(len(rules)), self.param_groups, rules, lrs, strict=True))
-        moves = [move for move in moves if not gathers(*move[1:3], self._state)]
+        moves = [move for move in moves if not gathered(*move[1:3], self._state)]
         with completed(moves, self.state):
             self._make(moves, told)
         return loss
@@ -175,8 +179,10 @@ class Optimizer(torch.optim.Optimizer):
         steps = [move for group, rule in zip(groups, rules, strict=True) for move in group.moves(mine(rule, summed))]
         for step in steps:
             step()
-        for _, group, _, _ in moves:
+        for _, group, rule, _ in moves:
             group["steps"] += 1
+            if rule.collects > 1:
+                group["collected"] = 0
 
     def wants(self, need: str) -> bool:
         """Whether a rule of any group needs this, one of those that `ravine.Rule` names."""
@@ -185,16 +191,14 @@ class Optimizer(torch.optim.Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """What torch's GradScaler asks before a step: it unscales the gradients, and cannot know of products."""
-        if any(rule_of(group).looks_twice for group in self.param_groups):
-            raise RavineError(
-                f"'{self.param_groups[0]['rule']}' takes more than the gradient, which GradScaler cannot unscale: use "
-                "bf16 autocast without a scaler, and step(closure)"
-            )
+        refuse_scaler(self.param_groups)
         return False
 
-    def _is_skipped(self) -> bool:
+    def _is_skipped(self, told: Evaluation) -> bool:
         """Whether the step is left out for numbers that are not finite; raises where that is asked for."""
-        if self.nonfinite == "ignore" or not (found := nonfinite_in(self.param_groups, self.state)):
+        if self.nonfinite == "ignore":
+            return False
+        if not (found := told.nonfinite() or nonfinite_in(self.param_groups, self.state)):
             return False
         if self.nonfinite == "raise":
             raise NonFinite(f"{found}; nothing was changed. Lower the learning rate, clip, or skip such steps")

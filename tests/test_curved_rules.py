@@ -12,7 +12,7 @@ from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.chance import signs_for
 from ravine.engine.execution import cannot_compile
-from ravine.rules import SAM, AdaHessian, Decay, Sophia, chain
+from ravine.rules import SAM, Accumulate, AdaHessian, Decay, Sophia, chain
 
 WAYS = ["loop"] if cannot_compile("cpu") else ["loop", "compiled"]
 both_ways = pytest.mark.parametrize("way", WAYS)
@@ -236,3 +236,49 @@ def test_training_counts_products_as_work(spec: str, work: int) -> None:
 def test_training_says_what_a_task_lacks() -> None:
     with pytest.raises(RavineError, match="for which task 'quadratic' needs forward=, criterion=, sample="):
         list(ravine.train(tasks.task("quadratic"), "sophia(estimator='gauss_newton')", steps=2))
+
+
+# ---------------------------------------------------------------- what is easily got wrong
+
+
+@pytest.mark.parametrize("rule", [AdaHessian(), Sophia()], ids=str)
+def test_products_that_are_not_finite_are_found_before_anything_moves(rule: Rule) -> None:
+    p = nn.Parameter(torch.tensor([0.0, 1.0], dtype=F64))
+    optimizer = ravine.Optimizer([p], rule, 0.1)
+    with pytest.raises(RavineError, match="a product of the Hessian is not finite; nothing was changed"):
+        optimizer.step(lambda: p.abs().pow(1.5).sum())  # type: ignore[arg-type,return-value]
+    assert p.tolist() == [0, 1]
+    careful = ravine.Optimizer([p], Sophia(estimator="gauss_newton"), 0.1)
+    with pytest.raises(RavineError, match="a gradient at drawn targets is not finite"):
+        careful.step(lambda: p.sum(), lambda: (p.sum() * math.nan, 2))  # type: ignore[arg-type,return-value]
+
+
+def test_a_frozen_parameter_with_an_old_gradient_is_told() -> None:
+    ps = begun()
+    optimizer = ravine.Optimizer(ps, AdaHessian(), 0.1)
+    optimizer.step(lambda: loss(ps))  # type: ignore[arg-type,return-value]
+    ps[1].requires_grad_(False)
+    before = ps[0].detach().clone()
+    with pytest.raises(RavineError, match=r"a frozen parameter has an old gradient; call zero_grad\(\) after freezing"):
+        optimizer.step(lambda: loss(ps))  # type: ignore[arg-type,return-value]
+    assert torch.equal(ps[0].detach(), before)
+    optimizer.zero_grad()
+    optimizer.step(lambda: loss(ps))  # type: ignore[arg-type,return-value]
+    assert not torch.equal(ps[0].detach(), before)
+
+
+def test_products_are_taken_where_gathering_ends() -> None:
+    ps = begun()
+    optimizer = ravine.Optimizer(ps, chain(Accumulate(3), AdaHessian()), 0.1)
+    for _ in range(6):
+        optimizer.step(lambda: loss(ps))  # type: ignore[arg-type,return-value]
+    assert optimizer.products == 2
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DistributedDataParallel does not see gradients that an optimizer takes: each process would go its own way."""
+    for name, value in (("is_initialized", True), ("get_world_size", 2)):
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    p = nn.Parameter(torch.ones(2))
+    with pytest.raises(RavineError, match="'sophia' takes products or gradients by itself, which several processes"):
+        ravine.Optimizer([p], Sophia()).step(lambda: p.sum())  # type: ignore[arg-type,return-value]

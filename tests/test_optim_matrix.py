@@ -62,7 +62,7 @@ def group(optimizer: ravine.Optimizer) -> str:
             chain(SOAP(0.8, 0.9, 0.9, 1e-8, 3, 99, True), Decay(0.01)),
         ),
         ("SOAP", {"shampoo_beta": 0.7, "eps": 1e-6}, 3e-3, chain(SOAP(0.95, 0.95, 0.7, 1e-6, 10, 10000), Decay(0.01))),
-        ("Shampoo", {}, 1e-2, chain(Shampoo(0.9, 1.0, every=1), Decay(0.0))),
+        ("Shampoo", {}, 1e-2, chain(Shampoo(0.9, 1.0, every=1, grafting="none"), Decay(0.0))),
         (
             "Shampoo",
             {"betas": (0.8, 0.9), "epsilon": 1e-4, "weight_decay": 0.1, "max_preconditioner_dim": 7,

@@ -39,11 +39,13 @@ MAKES = {
     ),
     "AdaHessian": (
         lambda ps: optim.AdaHessian(ps, eps=1e-4, weight_decay=0.1, hessian_power=0.5, update_each=2),
-        lambda ps: ravine.Optimizer(ps, chain(AdaHessianRule(eps=1e-4, power=0.5, every=2), Decay(0.1)), 0.1),
+        lambda ps: ravine.Optimizer(
+            ps, chain(AdaHessianRule(eps=1e-4, power=0.5, every=2, averaged=False), Decay(0.1)), 0.1
+        ),
     ),
     "SAM": (
         lambda ps: optim.SAM(ps, optim.SGD, 0.2, adaptive=True, lr=0.1, momentum=0.9),
-        lambda ps: ravine.Optimizer(ps, chain(Momentum(0.9), SAMRule(0.2, adaptive=True)), 0.1),
+        lambda ps: ravine.Optimizer(ps, chain(Momentum(0.9), SAMRule(0.2, 0.0, True)), 0.1),
     ),
     "Lookahead": (
         lambda ps: optim.Lookahead(optim.Adam(ps, 0.05), k=3, alpha=0.8),

@@ -13,11 +13,13 @@ from ravine.assembly import parts
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.execution import cannot_compile
+from ravine.engine.group import lr_of
 from ravine.rules import (
     SAM,
     SGD,
     Accumulate,
     Adam,
+    Cautious,
     ClipNorm,
     Decay,
     Lookahead,
@@ -348,14 +350,6 @@ def test_what_cannot_nest_is_said(make: Callable[[], Rule], said: str) -> None:
     assert said in str(error.value)
 
 
-def test_two_lookaheads_nest() -> None:
-    p = begun()
-    optimizer = ravine.Optimizer([p], chain(SGD(), Lookahead(0.5, 2), Lookahead(0.5, 4)), 0.05)
-    for t in range(8):
-        step(optimizer, p, t)
-    assert all(math.isfinite(x) for x in judged(optimizer, p))
-
-
 def test_a_closure_that_is_missing_is_said_before_anything_happens() -> None:
     p = begun()
     p.grad = torch.ones_like(p)
@@ -398,3 +392,66 @@ def test_wrappers_continue_from_a_checkpoint_in_any_group(spec: str, way: str) -
             return [p.detach().clone() for p in ps]
 
     assert all(map(torch.equal, run(True), run(False)))
+
+
+# ---------------------------------------------------------------- what is easily got wrong
+
+
+def test_frozen_parameters_do_not_move_with_gathered_gradients() -> None:
+    p, q = begun(2), begun(2)
+    optimizer = ravine.Optimizer([p, q], chain(Accumulate(2), Adam(), Decay(0.1)), 0.1)
+    for _ in "12":
+        p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
+        optimizer.step()
+    q.requires_grad_(False)
+    q.grad = None
+    before = q.detach().clone()
+    for _ in "1234":
+        optimizer.step()
+    assert torch.equal(q.detach(), before)
+    assert optimizer.state[q]["step"] == 1
+
+
+def test_a_mask_behind_accumulation_looks_at_the_mean() -> None:
+    p = nn.Parameter(torch.zeros(2, dtype=F64))
+    optimizer = ravine.Optimizer([p], chain(Accumulate(2), SGD(), Cautious()), 0.1)
+    for g in ([4.0, 4.0], [-1.0, 1.0]):
+        p.grad = torch.tensor(g, dtype=F64)
+        optimizer.step()
+    assert p[0] < 0
+    assert p[1] < 0
+
+
+def test_an_open_schedule_ends_with_the_budget_whatever_a_step_costs() -> None:
+    """20 gradient evaluations: 20 steps of SGD, 10 of SAM or AdaHessian, 5 moves where four gradients are gathered."""
+    moved = {"sgd": 20, "sam(sgd)": 10, "adahessian(lr=0.01)": 10, "accumulate(sgd, k=4)": 5}
+    for spec, steps in moved.items():
+        *_, last = ravine.train(ravine.task("digits-mlp"), f"{spec} @ cosine()", steps=20)
+        (group,) = last.optimizer.param_groups
+        assert group["steps"] == steps
+        assert lr_of(group) == pytest.approx(0, abs=1e-12)
+
+
+def test_sam_needs_no_closure_that_zeroes() -> None:
+    p = nn.Parameter(torch.ones(1, dtype=F64))
+    optimizer = ravine.Optimizer([p], chain(SGD(), SAM(0.05)), 0.1)
+
+    def closure() -> Tensor:
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    assert p.item() == pytest.approx(1 - 0.1 * 2.1, rel=1e-12)
+
+
+def test_a_step_where_it_would_be_undone_is_refused() -> None:
+    p = begun()
+    optimizer = ravine.Optimizer([p], chain(SGD(), ScheduleFree()), 0.1)
+    step(optimizer, p, 1)
+    with optimizer.swapped(), pytest.raises(RavineError, match=r"a step inside swapped\(\) would be undone at its end"):
+        optimizer.step()
+
+
+def test_accumulation_may_be_written_around() -> None:
+    assert str(parts("accumulate(adamw(lr=0.1), k=2)")[0].rule) == "accumulate(k=2) + adam + decay"

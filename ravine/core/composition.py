@@ -64,10 +64,12 @@ def unwrapped(calls: tuple[Call, ...]) -> tuple[Call, ...]:
     """The links one after the other: `lookahead(adam, k=5)` is `adam + lookahead(k=5)`, for links that wrap."""
     found: list[Call] = []
     for call in calls:
-        if call.inner and getattr(_known(call.name), "wraps", False):
-            found += unwrapped(call.inner)
-            call = Call(call.name, call.arguments)
-        found.append(call)
+        member = _known(call.name) if call.inner else None
+        if member is not None and getattr(member, "wraps", False):
+            inner, alone = unwrapped(call.inner), Call(call.name, call.arguments)
+            found += (alone, *inner) if member.leads else (*inner, alone)
+        else:
+            found.append(call)
     return tuple(found)
 
 

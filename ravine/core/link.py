@@ -25,6 +25,7 @@ class Link(Declared):
     sparse: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     wraps: ClassVar[bool] = False
+    leads: ClassVar[bool] = False
     rests_alone: ClassVar[bool] = False
     default_lr: ClassVar[float | None] = None
     space: ClassVar[Mapping[str, Dimension]] = {}

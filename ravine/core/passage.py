@@ -76,6 +76,7 @@ class Passage:
                 new |= self._fresh(i, g, raw, p, t, state, lr, totals, more)
             g, kept = link.update(g, p, t, **self._given(i, raw, state | new, lr, totals, more))
             new |= {self.key(i, key): value for key, value in kept.items()}
+            raw = g if link.collects > 1 else raw  # what has been gathered is the gradient
         return g, scale, new
 
     def _fresh(

@@ -35,8 +35,9 @@ class Rule(Passage, Link, register=False):
     applies_lr: lr lives inside the state. `update` is handed `lr` and returns the whole displacement: `p` moves to
         `p - u`.
     takes_displacement: the same, and what it is handed is the displacement that the links before it make.
-    wraps: it may be written around others: `lookahead(adam)` is `adam + lookahead`. With `rests_alone` it says by
-        itself where the parameters rest, so that no other link which does (`judges_elsewhere`) fits beside it.
+    wraps: it may be written around others: `lookahead(adam)` is `adam + lookahead`, and with `leads` it stands before
+        them: `accumulate(adam)` is `accumulate + adam`. With `rests_alone` it says by itself where the parameters rest,
+        so that no other link which does (`judges_elsewhere`) fits beside it.
     needs: names of what `update` is handed besides: "gradient", the parameter's own, before any link; "lr", as far as
         it is part of `g` already: the learning rate behind a link that applies it, 1 before; "loss", the number that
         the closure returned. And, to `refresh` instead where there is one: "noise", standard normal numbers of the
@@ -67,6 +68,10 @@ class Rule(Passage, Link, register=False):
     def asks(self) -> bool:
         """Whether a step needs what `more` tells."""
         return any((DEAR | {"loss"}) & link.needs for link in self.links)
+
+    def cost(self, need: str) -> float:
+        """How many times a call of `step` takes this need, on average."""
+        return max((1 / max(1, link.refreshes_every) for link in self.links if need in link.needs), default=0.0)
 
     def refreshes(self, t: int) -> bool:
         return any(link.refreshes_at(t) for link in self.links)
@@ -152,23 +157,26 @@ class Chain(Rule, register=False):
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise RavineError(f"a chain is made of rules, got {rule!r}; write chain(Adam(), Decay(0.1))")
-        self._check_order()
         twice = [rule for rule in self.rules if rule.probes()]
         if len(twice) > 1:
             raise RavineError(
                 f"'{twice[0]}' and '{twice[1]}' cannot nest: each takes the gradient at a place of its own"
             )
         resting = [rule for rule in self.rules if rule.judges_elsewhere]
-        if len(resting) > 1 and any(rule.rests_alone for rule in resting):
+        if len(resting) > 1 and (any(r.rests_alone for r in resting) or all(r.takes_displacement for r in resting)):
             raise RavineError(
                 f"'{resting[0]}' and '{resting[1]}' cannot nest: both say where the parameters rest; use one of them"
             )
+        self._check_order()
 
     def _check_order(self) -> None:
         applied: Rule | None = None
         for i, rule in enumerate(self.rules):
             if rule.applies_lr and applied is not None:
                 raise RavineError(f"'{applied}' and '{rule}' both apply the learning rate: a chain has room for one")
+            if applied is not None and applied.takes_displacement and not rule.probes():
+                right = f"'{rule} + {applied}'"
+                raise RavineError(f"'{applied}' is told the whole step, so '{rule}' stands before it: {right}")
             if rule.collects > 1 and i > 0:
                 raise RavineError(f"'{rule}' gathers gradients, so it stands first: '{rule} + {self.rules[0]}'")
             applied = rule if rule.applies else applied

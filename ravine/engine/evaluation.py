@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.engine.chance import Label, normal_for, signs_for
+from ravine.engine.collecting import gathers
 from ravine.engine.rounding import real, widened
 from ravine.engine.single import label_of
 from ravine.engine.twice import twice_differentiable
@@ -27,7 +29,7 @@ class Asked(NamedTuple):
     t: int
     label: Label
     sign: float  # -1 where the loss is maximized
-    again: bool = False  # at a second place, where the gradient alone is wanted
+    again: bool = False  # at a second place, or gathered only, where the gradient alone is wanted
 
     def wants(self, need: str) -> bool:
         return not self.again and self.rule.needed_at(self.t, need)
@@ -40,9 +42,9 @@ def those_asked(
     if not any(rule.asks for rule in rules):
         return []
     return [
-        Asked(p, rule, states.get(p, {}).get("step", 0) + 1, label_of(seed, group, number, i), sign)
+        Asked(p, rule, states.get(p, {}).get("step", 0) + 1, label_of(seed, group, number, i), sign, alone)
         for number, (group, rule) in enumerate(zip(groups, rules, strict=True))
-        for sign in (-1.0 if group["maximize"] else 1.0,)
+        for sign, alone in ((-1.0 if group["maximize"] else 1.0, gathers(group, rule)),)
         for i, p in enumerate(group["params"])
         if p.requires_grad
     ]
@@ -55,6 +57,15 @@ class Evaluation:
     loss: Any = None
     products: Mapping[Tensor, tuple[Tensor, Tensor]] = field(default_factory=dict)
     sampled: Mapping[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+
+    def nonfinite(self) -> str:
+        """What is NaN or infinite of products and gradients at drawn targets, in words; empty where nothing is."""
+        products = [product for _, product in self.products.values()]
+        gradients = [gradient for gradient, _ in self.sampled.values()]
+        for what, found in (("product of the Hessian", products), ("gradient at drawn targets", gradients)):
+            if not all(bool(x.sum().isfinite()) or bool(x.isfinite().all()) for x in found):
+                return f"a {what} is not finite"
+        return ""
 
     def more(self, p: Tensor, label: Label, t: int) -> dict[str, Any]:
         """What a rule may need besides for the step `t` of one parameter."""
@@ -87,6 +98,17 @@ def _wanted(link: Any) -> str:
     return "the loss: give step a closure that returns it, as in step(closure)" if "loss" in link.needs else ""
 
 
+def refuse_processes(rules: Sequence[Rule]) -> None:
+    """Raise where gradients are taken past DistributedDataParallel, which would average them over its processes."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    for rule in rules:
+        if several and any({"product", "sampled"} & link.needs for link in rule.links):
+            raise RavineError(
+                f"'{rule}' takes products or gradients by itself, which several processes would not share: each would "
+                "go its own way. Train in one process, or with a rule that needs the gradient alone"
+            )
+
+
 def takes_gradients(rules: Sequence[Rule]) -> bool:
     """Whether the engine takes gradients from the loss itself, where a closure otherwise calls `backward()`."""
     return any("product" in link.needs for rule in rules for link in rule.links)
@@ -106,6 +128,7 @@ def evaluate(asked: Sequence[Asked], closure: Closure | None, sampled: Sampled |
                 loss = closure()
                 if own:
                     products = _products(loss, asked, curved)
+                    loss = loss.detach()
         if drawn and sampled is not None:
             value, examples = sampled()
             ps = [one.p for one in drawn]
@@ -165,6 +188,8 @@ def probing(groups: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> Itera
     try:
         for link, p, pair in todo:
             real(p).copy_(link.probe_at(*pair, sums[link.name]))
+        for p in (p for group in groups for p in group["params"]):
+            p.grad = None  # a closure that does not zero would add the second gradient to the first
         yield
     finally:
         for p, value in rested:

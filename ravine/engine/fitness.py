@@ -9,6 +9,7 @@ from torch.nn.parameter import UninitializedParameter
 from ravine.core.composition import called
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
+from ravine.engine.group import rule_of
 from ravine.engine.rounding import refuse_sharded
 
 
@@ -34,11 +35,23 @@ def refuse_unfit(groups: Iterable[Mapping[str, Any]], rules: Sequence[Rule], rou
     for group, rule in zip(groups, rules, strict=True):
         if not rule.sparse and any(g.is_sparse for p in group["params"] if (g := p.grad) is not None):
             raise RavineError(f"'{rule}' needs dense gradients: use nn.Embedding(sparse=False), or sgd")
+        if rule.looks_twice and any(p.grad is not None and not p.requires_grad for p in group["params"]):
+            raise RavineError(f"'{rule}': a frozen parameter has an old gradient; call zero_grad() after freezing")
         if rounding == "stochastic":
             refuse_sharded(group["params"])
         if rule.scope != "element" and any(p.is_complex() for p in group["params"] if p.grad is not None):
             hint = "use one that looks at each weight alone, such as adam"
             raise RavineError(f"'{rule}' looks at whole tensors and takes no complex parameters: {hint}")
+
+
+def refuse_scaler(groups: Iterable[Mapping[str, Any]]) -> None:
+    """Raise where torch's GradScaler is about to scale a loss of which more than the gradient is taken."""
+    for group in groups:
+        if rule_of(group).looks_twice:
+            raise RavineError(
+                f"'{group['rule']}' takes more than the gradient, which GradScaler cannot unscale: use bf16 autocast "
+                "without a scaler, and step(closure)"
+            )
 
 
 def _reason(p: Tensor, rule: Rule) -> str:

@@ -30,6 +30,8 @@ def label_of(seed: int, group: Mapping[str, Any], number: int, i: int) -> Label:
 
 def fresh(p: Tensor, rule: Rule, rounding: str) -> dict[str, Tensor]:
     """The state of a parameter that has not moved."""
+    if reason := rule.refuses(p):  # of one that had no shape yet when the optimizer was made
+        raise RavineError(f"'{rule}' cannot move a parameter of shape {tuple(p.shape)}: {reason}")
     state = rule.start(widened(real(p)))
     if hasattr(p, "to_local") and any(x.ndim and x.shape != p.shape for x in state.values()):
         raise RavineError(

@@ -14,7 +14,10 @@ from ravine.schedules import make_schedule
 
 
 class _Around(Optimizer):
-    """The groups of an optimizer that has not stepped, with a link more behind the rule of each."""
+    """The groups of an optimizer that has not stepped, with a link more behind the rule of each.
+
+    What is around is an optimizer of its own: schedulers go on it, and what was inside is not used again.
+    """
 
     def __init__(self, inside: Any, link: Rule) -> None:
         name = type(self).__name__
@@ -24,7 +27,7 @@ class _Around(Optimizer):
             raise RavineError(f"{name} stands around an optimizer that has not stepped yet: make it before training")
         groups = [self._described(group, link) for group in inside.param_groups]
         how = {key: getattr(inside, key) for key in ("nonfinite", "execution", "rounding", "seed")}
-        super().__init__(groups, **how)
+        super().__init__(groups, groups[0]["rule"], groups[0]["lr"], groups[0]["schedule"], **how)
 
     def _described(self, group: dict[str, Any], link: Rule) -> dict[str, Any]:
         rule = rule_of(group)
@@ -37,13 +40,13 @@ class _Around(Optimizer):
 class SAM(_Around):
     """SAM around a class of `ravine.optim`: `SAM(params, ravine.optim.SGD, lr=0.1, momentum=0.9)`.
 
-    `step(closure)` takes both gradients, in place of `first_step` and `second_step`.
+    `step(closure)` takes both gradients, in place of `first_step` and `second_step`. ASAM's eta is 0, as theirs.
     """
 
     def __init__(
         self, params: Any, base_optimizer: Callable[..., Any], rho: float = 0.05, adaptive: bool = False, **kwargs: Any
     ) -> None:
-        super().__init__(base_optimizer(params, **kwargs), _SAM(rho, adaptive=adaptive))
+        super().__init__(base_optimizer(params, **kwargs), _SAM(rho, 0.0, adaptive))
 
 
 class Lookahead(_Around):

@@ -30,19 +30,23 @@ class SophiaG(DropIn):
 class AdaHessian(DropIn):
     """AdaHessian in its PyTorch form: `step(closure)`, where the closure returns the loss without `backward()`.
 
-    `n_samples` is 1. Kernels of convolutions are averaged over, `average_conv_kernel=True`, as in the paper.
+    `n_samples` is 1. With `update_each` above 1, v changes with each estimate; theirs adds the last one at every step.
     """
 
     def __init__(
         self, params: Any, lr: float = 0.1, betas: Pair = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
-        hessian_power: float = 1.0, update_each: int = 1, n_samples: int = 1, average_conv_kernel: bool = True,
+        hessian_power: float = 1.0, update_each: int = 1, n_samples: int = 1, average_conv_kernel: bool = False,
         **options: Unpack[Options],
     ) -> None:  # fmt: skip
         only("n_samples", n_samples, 1)
-        only("average_conv_kernel", average_conv_kernel, True)
         moments = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         curvature = {"hessian_power": hessian_power, "update_each": update_each}
-        super().__init__(params, lr, moments | curvature, options)
+        kernels = {"average_conv_kernel": average_conv_kernel}
+        super().__init__(params, lr, moments | curvature | kernels, options)
 
-    def _described(self, betas: Pair, eps: float, weight_decay: float, hessian_power: float, update_each: int) -> Rule:
-        return chain(_AdaHessian(*pair("betas", betas), eps, hessian_power, update_each), Decay(weight_decay))
+    def _described(
+        self, betas: Pair, eps: float, weight_decay: float, hessian_power: float, update_each: int,
+        average_conv_kernel: bool,
+    ) -> Rule:  # fmt: skip
+        rule = _AdaHessian(*pair("betas", betas), eps, hessian_power, update_each, average_conv_kernel)
+        return chain(rule, Decay(weight_decay))

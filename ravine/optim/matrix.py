@@ -101,7 +101,7 @@ class Shampoo(DropIn):
     def __init__(
         self, params: Any, lr: float = 1e-2, betas: Pair = (0.9, 1.0), epsilon: float = 1e-6, weight_decay: float = 0.0,
         max_preconditioner_dim: int = 1024, precondition_frequency: int = 1, inv_root_override: int = 0,
-        use_decoupled_weight_decay: bool = True, grafting: str = "adam", **options: Unpack[Options],
+        use_decoupled_weight_decay: bool = True, grafting: str = "none", **options: Unpack[Options],
     ) -> None:  # fmt: skip
         decay = {"weight_decay": weight_decay, "use_decoupled_weight_decay": use_decoupled_weight_decay}
         roots = {"precondition_frequency": precondition_frequency, "inv_root_override": inv_root_override}
@@ -129,12 +129,15 @@ class Kron(DropIn):
         self, params: Any, lr: float = 1e-3, b1: float = 0.9, weight_decay: float = 0.0,
         preconditioner_update_probability: float | None = None, max_size_triangular: int = 8192,
         min_ndim_triangular: int = 2, memory_save_mode: str | None = None, momentum_into_precond_update: bool = True,
-        precond_lr: float = 0.1, precond_init_scale: float = 1.0, **options: Unpack[Options],
+        precond_lr: float = 0.1, precond_init_scale: float = 1.0, mu_dtype: None = None,
+        precond_dtype: None = None, **options: Unpack[Options],
     ) -> None:  # fmt: skip
         only("min_ndim_triangular", min_ndim_triangular, 2)
         only("memory_save_mode", memory_save_mode, None)
         only("momentum_into_precond_update", momentum_into_precond_update, True)
         only("precond_init_scale", precond_init_scale, 1.0)
+        only("mu_dtype", mu_dtype, None)
+        only("precond_dtype", precond_dtype, None)
         fits = {"preconditioner_update_probability": preconditioner_update_probability, "precond_lr": precond_lr}
         sizes = {"max_size_triangular": max_size_triangular}
         super().__init__(params, lr, {"b1": b1, "weight_decay": weight_decay} | fits | sizes, options)

@@ -132,7 +132,7 @@ class Adafactor(DropIn):
 
 
 class Lamb(DropIn):
-    """LAMB with NVIDIA's arguments; weight decay stands inside the trust ratio."""
+    """LAMB; weight decay stands inside the trust ratio. To clip all gradients first, as NVIDIA's does: ClipNorm."""
 
     def __init__(
         self, params: Any, lr: float = 1e-3, bias_correction: bool = True, betas: Pair = (0.9, 0.999),
@@ -160,12 +160,14 @@ class LARS(DropIn):
 
 
 class Lion(DropIn):
-    """The authors' Lion: decoupled weight decay."""
+    """The authors' Lion: decoupled weight decay. `use_triton` and `decoupled_weight_decay` have their defaults only."""
 
     def __init__(
         self, params: Any, lr: float = 1e-4, betas: Pair = (0.9, 0.99), weight_decay: float = 0.0,
-        **options: Unpack[Options],
+        use_triton: bool = False, decoupled_weight_decay: bool = False, **options: Unpack[Options],
     ) -> None:  # fmt: skip
+        only("use_triton", use_triton, False)
+        only("decoupled_weight_decay", decoupled_weight_decay, False)
         super().__init__(params, lr, {"betas": betas, "weight_decay": weight_decay}, options)
 
     def _described(self, betas: Pair, weight_decay: float) -> Rule:

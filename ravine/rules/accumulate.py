@@ -15,12 +15,15 @@ class Accumulate(Rule):
         u = (g_1 + ... + g_k) / k
 
     For batches that do not fit into memory: call `step` after each small one, with `zero_grad` as ever. Between the
-    k-th calls nothing moves, and neither steps nor schedules count. It stands first: accumulate(k=4) + adamw.
+    k-th calls nothing moves, and neither steps nor schedules count. It stands first: accumulate(k=4) + adamw, or
+    accumulate(adamw, k=4). Rules that take products of the Hessian take them of the k-th batch alone.
     """
 
     k: int = 4
 
     ranges = {"k": "[1, inf)"}
+    wraps = True
+    leads = True
 
     @property
     def collects(self) -> int:

@@ -18,8 +18,8 @@ class AdaHessian(Rule):
         u  = m / (1 - beta1^t)  /  ((v / (1 - beta2^t))^(power / 2) + eps)
 
     Yao et al. 2021, Algorithm 1 and eqs. 7-12 (arXiv:2006.00719). As in the authors' package, D is averaged over the
-    last two dimensions of convolutions and over nothing elsewhere, where the paper has blocks of any size. The authors
-    estimate D at every step; with `every` the bias correction counts estimates.
+    last two dimensions of convolutions (`averaged`) and over nothing elsewhere, where the paper has blocks of any size.
+    The authors estimate D at every step; with `every` the bias correction counts estimates.
     """
 
     beta1: float = 0.9
@@ -27,6 +27,7 @@ class AdaHessian(Rule):
     eps: float = 1e-8
     power: float = 1.0
     every: int = 1
+    averaged: bool = True
 
     ranges = {"beta1": "[0, 1)", "beta2": "[0, 1)", "eps": "[0, inf)", "power": "(0, 1]", "every": "[1, inf)"}
     name = "adahessian"
@@ -43,7 +44,7 @@ class AdaHessian(Rule):
 
     def refresh(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> State:
         diagonal = (state["signs"] * state["product"]).abs()
-        if p.ndim == 4:
+        if self.averaged and p.ndim == 4:
             diagonal = diagonal.mean(dim=(2, 3), keepdim=True).expand_as(p)
         return {"v": self.beta2 * state["v"] + (1 - self.beta2) * diagonal * diagonal}
 

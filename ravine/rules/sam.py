@@ -19,7 +19,8 @@ class SAM(Rule):
 
     Foret et al. 2021, eq. 2 and Algorithm 1 (arXiv:2010.01412), rho = 0.05; adaptive is ASAM, Kwon et al. 2021, eq. 10
     (arXiv:2102.11600), for which 0.5 is usual. Norms are over all parameters that have this link. A step takes two
-    gradients, so it needs a closure, and costs a race twice. Batch normalization's running statistics see both passes.
+    gradients, so it needs a closure, and costs a race twice; groups without this link get the second gradient too.
+    Batch normalization's running statistics see both passes.
     """
 
     rho: float = 0.05

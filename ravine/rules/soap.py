@@ -25,8 +25,9 @@ class SOAP(Rule):
     count begins behind it, so that their Q turn one step later than here, and in the paper. A direction in which L is
     zero is an eigenvector like any other; see `completed` for which is taken.
 
-    Every dimension of a kernel has its own Q, as in the code. One larger than `max_size` has none (the authors' is
-    10000; eigenvectors of a table of 6000 rows take minutes), nor has a vector unless `vectors`: it has Adam.
+    In the first step weight decay alone moves the weights; the authors' code leaves that out. Every dimension of a
+    kernel has its own Q, as in the code. One larger than `max_size` has none (the authors' is 10000; eigenvectors of a
+    table of 6000 rows take minutes), nor has a vector unless `vectors`: it has Adam.
     """
 
     beta1: float = 0.95

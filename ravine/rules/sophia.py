@@ -20,6 +20,7 @@ class Sophia(Rule):
 
     Liu, Li, Hall, Liang & Ma 2023, Algorithms 1-3 (arXiv:2305.14342); gamma is 0.01 for Hutchinson's estimate and 0.05
     for Gauss-Newton-Bartlett's there, and is to be tuned until a tenth to a half of the coordinates are not clipped.
+    The paper draws z from a normal distribution; signs estimate the same with less variance (Hutchinson 1989).
     Weight decay is decoupled: chain(Sophia(), Decay(0.2)). The authors' package clips m / (rho B h + 1e-15) and leaves
     the division by B to its users.
     """
