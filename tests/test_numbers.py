@@ -62,12 +62,12 @@ def test_what_is_not_in_the_table_is_left_to_torch() -> None:
 
 
 def specs() -> list[str]:
-    """Every registered rule, alone or before SGD, and the variants."""
+    """Every registered rule, alone, around SGD or before it, and the variants."""
     found = []
     for name, rule in Rule.registry.items():
         if name.startswith("test_"):
             continue
-        found.append(name if rule.default_lr is not None else f"{name} + sgd")
+        found.append(name if rule.default_lr is not None else f"{name}(sgd)" if rule.wraps else f"{name} + sgd")
     more = ["ademamix(warmup=30)", "lookahead(adam)", "schedule_free_adamw", "adahessian(every=3)"]
     return [*found, "clip_norm + adam", *more, *VARIANTS]
 

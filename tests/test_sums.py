@@ -93,7 +93,7 @@ def assert_like(ours: Found, theirs: Found, rel: float) -> None:
         ("clip_norm + adam", torch.float32, 1e-13),
         ("clip_norm + sgd", torch.bfloat16, 1e-13),
         ("adam + clip_norm", F64, 1e-12),
-        ("lookahead(clip_norm + adam) + clip_norm", F64, 1e-12),
+        ("clip_norm + adam + clip_norm + lookahead", F64, 1e-12),
         ("prodigy(d0=0.1)", F64, 1e-12),
         ("decay + clip_norm + prodigy", F64, 1e-12),
         ("momentum(form='book') + clip_norm", torch.complex128, 1e-12),
