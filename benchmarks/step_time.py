@@ -140,7 +140,13 @@ PEERS = [
     ("heavyball", "AdamW", "adamw"),
     ("heavyball", "NAdam", "nadam"),
     ("heavyball", "RMSprop", "rmsprop"),
-    ("pytorch_optimizer", "AdaBelief", "adam"),
+    ("lion_pytorch", "Lion", "lion"),
+    ("pytorch_optimizer", "Lion", "lion"),
+    ("pytorch_optimizer", "AdaBelief", "adabelief"),
+    ("pytorch_optimizer", "Adan", "adan"),
+    ("pytorch_optimizer", "AdEMAMix", "ademamix"),
+    ("schedulefree", "AdamWScheduleFree", "schedule_free_adamw"),
+    ("prodigyopt", "Prodigy", "prodigy"),
     ("pytorch_optimizer", "StableAdamW", "adamw"),
 ]
 
@@ -157,6 +163,8 @@ def peers(rounds: int) -> None:
         for title, shapes in (("one tensor", ONE), ("transformer", MANY)):
             ps = weights(shapes)
             optimizer, gradients = make(ps, lr=1e-3), [p.grad for p in ps]
+            if module == "schedulefree":
+                optimizer.train()
 
             def step(ps=ps, optimizer=optimizer, gradients=gradients) -> None:
                 for p, g in zip(ps, gradients, strict=True):  # heavyball takes them away
