@@ -267,14 +267,22 @@ def test_groups_may_bring_the_factor_that_timms_schedulers_read() -> None:
 
 
 @dataclass(frozen=True)
-class LossScaled(Rule):
+class LossScaled(Rule, register=False):
     """The gradient times the loss, to see which loss a framework tells."""
 
+    name = "loss_scaled"
     needs = frozenset({"loss"})
     default_lr = 0.01
 
     def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, dict[str, Tensor]]:
         return g * state["loss"], {}
+
+
+@pytest.fixture
+def loss_scaled(monkeypatch: pytest.MonkeyPatch) -> LossScaled:
+    """The rule, known by its name while a test runs."""
+    monkeypatch.setitem(Rule.registry, LossScaled.name, LossScaled)
+    return LossScaled()
 
 
 def lightning_module(net: nn.Module, configured: Any, training_step: Any = None) -> Any:
@@ -341,11 +349,11 @@ def test_lightning_goes_on_from_its_checkpoint_to_the_bit(tmp_path: Path, config
 
 
 @of_lightning
-def test_lightning_tells_the_loss_by_its_closure(tmp_path: Path) -> None:
-    module = lightning_module(made(), lambda net: ravine.Optimizer(net.parameters(), LossScaled()))
+def test_lightning_tells_the_loss_by_its_closure(tmp_path: Path, loss_scaled: LossScaled) -> None:
+    module = lightning_module(made(), lambda net: ravine.Optimizer(net.parameters(), loss_scaled))
     lightning_trainer(tmp_path, 1).fit(module, data(5))
     plain = made()
-    optimizer = ravine.Optimizer(plain.parameters(), LossScaled())
+    optimizer = ravine.Optimizer(plain.parameters(), loss_scaled)
     for k in range(5):
 
         def closure(k: int = k) -> Tensor:
@@ -405,12 +413,14 @@ def test_lightning_under_manual_optimization(tmp_path: Path) -> None:
 
 
 @of_lightning
-def test_a_rule_that_needs_the_loss_says_so_where_lightning_has_none_to_tell(tmp_path: Path) -> None:
+def test_a_rule_that_needs_the_loss_says_so_where_lightning_has_none_to_tell(
+    tmp_path: Path, loss_scaled: LossScaled
+) -> None:
     def manual(module: Any, loss: Tensor, k: int) -> None:
         module.manual_backward(loss)
         module.optimizers().step()
 
-    module = lightning_module(made(), lambda net: ravine.Optimizer(net.parameters(), LossScaled()), manual)
+    module = lightning_module(made(), lambda net: ravine.Optimizer(net.parameters(), loss_scaled), manual)
     module.automatic_optimization = False
     with pytest.raises(RavineError, match="'loss_scaled' needs the loss: give step a closure that returns it"):
         lightning_trainer(tmp_path, 1).fit(module, data(5))
