@@ -366,6 +366,8 @@ def test_a_rule_may_need_the_loss(known: None) -> None:
     torch.testing.assert_close(torch.cat([p.detach() for p in ps]), torch.tensor([1.5, -0.5, 1.0], dtype=F64))
     with pytest.raises(RavineError, match=r"needs the loss: give step a closure that returns it, as in step"):
         optimizer.step()
+    with pytest.raises(RavineError, match="needs the loss: give step a closure that returns it"):
+        optimizer.step(lambda: None)  # type: ignore[arg-type,return-value]
 
 
 def test_a_rule_may_need_noise_which_is_the_same_when_resumed(known: None) -> None:

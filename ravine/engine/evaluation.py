@@ -95,7 +95,10 @@ def _wanted(link: Any) -> str:
         return (
             "products of the Hessian: give step a closure that returns the loss without backward(), as in step(closure)"
         )
-    return "the loss: give step a closure that returns it, as in step(closure)" if "loss" in link.needs else ""
+    return _LOSS if "loss" in link.needs else ""
+
+
+_LOSS = "the loss: give step a closure that returns it, as in step(closure)"
 
 
 def refuse_processes(rules: Sequence[Rule]) -> None:
@@ -129,6 +132,9 @@ def evaluate(asked: Sequence[Asked], closure: Closure | None, sampled: Sampled |
                 if own:
                     products = _products(loss, asked, curved)
                     loss = loss.detach()
+        for one in asked if loss is None else ():  # a framework may have a closure that tells nothing
+            if one.wants("loss"):
+                raise RavineError(f"'{one.rule}' needs {_LOSS}")
         if drawn and sampled is not None:
             value, examples = sampled()
             ps = [one.p for one in drawn]
