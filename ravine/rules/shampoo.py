@@ -94,7 +94,7 @@ class Shampoo(Rule):
         if self.grafting == "none":
             return u, new
         if "v" in state:
-            new["v"] = self.graft_beta2 * state["v"] + (1 - self.graft_beta2) * g * g
+            new["v"] = torch.lerp(state["v"], g * g, 1 - self.graft_beta2)
             known = 1 - self.graft_beta2**t if self.grafting == "adam" else 1.0
             m = m / ((new["v"] / known).sqrt() + self.graft_eps)
         return u * (norm(m) / norm(u).clamp(min=torch.finfo(u.dtype).tiny)), new

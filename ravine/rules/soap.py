@@ -90,7 +90,7 @@ class SOAP(Rule):
         for dim in dims:
             turned = along(turned, state[f"q{dim}"], dim)
         new["m"] = torch.lerp(state["m"], turned, 1 - self.beta1)
-        new["v"] = self.beta2 * state["v"] + (1 - self.beta2) * turned * turned
+        new["v"] = torch.lerp(state["v"], turned * turned, 1 - self.beta2)
         scale = (1 - self.beta2 ** (t - 1)) ** 0.5 / (1 - self.beta1 ** (t - 1))
         u = scale * new["m"] / (new["v"].sqrt() + self.eps)
         for dim in dims:
