@@ -101,7 +101,8 @@ class Run:
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
-        self.varies = any(self.ours.wants(need) for need in ("product", "sampled")) if self.ours else False
+        self.own = self.ours is not None and self.ours.wants("product")  # the optimizer takes the gradient
+        self.varies = self.own or (self.ours is not None and self.ours.wants("sampled"))  # in what a step costs
         self._check_sampling()
         self.chance = GlobalStream(derive(seed, "chance"), device)
         self.judging = GlobalStream(derive(seed, "judging"), device)
@@ -156,7 +157,6 @@ class Run:
 
     def _step(self) -> Tensor:
         task, model, optimizer = self.task, self.model, self.optimizer
-        backward = not (self.ours and self.ours.wants("product"))  # else the optimizer takes the gradient
         self.batch = batch = to(next(self._batches), self.device)
         first: Tensor | None = None
         before = self.work
@@ -165,7 +165,7 @@ class Run:
             nonlocal first
             optimizer.zero_grad()
             loss = task.loss(model, batch)
-            if backward:
+            if not self.own:
                 loss.backward()  # type: ignore[no-untyped-call]
             self.work += 1
             if first is None:

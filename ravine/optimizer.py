@@ -151,9 +151,10 @@ class Optimizer(torch.optim.Optimizer):
             raise RavineError("a step inside swapped() would be undone at its end: step outside")
         rules = [rule_of(group) for group in self.param_groups]
         lrs = [lr_of(group) for group in self.param_groups]
-        refuse_missing(rules, closure, sampled)
-        refuse_processes(rules)
-        own = takes_gradients(rules)
+        curious = [rule for rule in rules if rule.is_curious]
+        refuse_missing(curious, closure, sampled)
+        refuse_processes(curious)
+        own = takes_gradients(curious)
         asked = those_asked(self.param_groups, rules, self.state, self.seed)
         told = evaluate(asked, closure, sampled, own)
         self.products += bool(told.products)
@@ -161,7 +162,7 @@ class Optimizer(torch.optim.Optimizer):
         refuse_unfit(self.param_groups, rules, self.rounding)
         if self._is_skipped(told):
             return loss
-        if any(link.probes() for rule in rules for link in rule.links):
+        if any(link.probes() for rule in curious for link in rule.links):
             with probing(self.param_groups, rules):
                 evaluate([one._replace(again=True) for one in asked], closure, None, own)
             if self._is_skipped(told):

@@ -26,16 +26,13 @@ class Link(Declared):
     needs: ClassVar[frozenset[str]] = frozenset()
     wraps: ClassVar[bool] = False
     leads: ClassVar[bool] = False
+    takes_displacement: ClassVar[bool] = False
     rests_alone: ClassVar[bool] = False
     default_lr: ClassVar[float | None] = None
     space: ClassVar[Mapping[str, Dimension]] = {}
 
     @property
     def applies_lr(self) -> bool:
-        return False
-
-    @property
-    def takes_displacement(self) -> bool:
         return False
 
     @property

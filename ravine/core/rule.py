@@ -69,6 +69,11 @@ class Rule(Passage, Link, register=False):
         """Whether a step needs what `more` tells."""
         return any((DEAR | {"loss"}) & link.needs for link in self.links)
 
+    @cached_property
+    def is_curious(self) -> bool:
+        """Whether a step takes more than the gradient that stands in `p.grad`."""
+        return self.asks or self.looks_twice
+
     def cost(self, need: str) -> float:
         """How many times a call of `step` takes this need, on average."""
         return max((1 / max(1, link.refreshes_every) for link in self.links if need in link.needs), default=0.0)

@@ -15,6 +15,7 @@ from ravine.engine.chance import Label, normal_for, signs_for
 from ravine.engine.collecting import gathers
 from ravine.engine.rounding import real, widened
 from ravine.engine.single import label_of
+from ravine.engine.summing import add
 from ravine.engine.twice import twice_differentiable
 
 Closure = Callable[[], Any]
@@ -103,9 +104,8 @@ _LOSS = "the loss: give step a closure that returns it, as in step(closure)"
 
 def refuse_processes(rules: Sequence[Rule]) -> None:
     """Raise where gradients are taken past DistributedDataParallel, which would average them over its processes."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    for rule in rules:
-        if several and any({"product", "sampled"} & link.needs for link in rule.links):
+    for rule in (rule for rule in rules if any({"product", "sampled"} & link.needs for link in rule.links)):
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise RavineError(
                 f"'{rule}' takes products or gradients by itself, which several processes would not share: each would "
                 "go its own way. Train in one process, or with a rule that needs the gradient alone"
@@ -145,7 +145,7 @@ def evaluate(asked: Sequence[Asked], closure: Closure | None, sampled: Sampled |
 
 def _products(loss: Any, asked: Sequence[Asked], curved: Sequence[Asked]) -> dict[Tensor, tuple[Tensor, Tensor]]:
     """The gradients of all parameters, put into `p.grad`, and (z, H z) of those in `curved`."""
-    ps = [one.p for one in asked if one.p.requires_grad]
+    ps = [one.p for one in asked]
     gradients = _gradients(loss, ps, bool(curved))
     found: dict[Tensor, tuple[Tensor, Tensor]] = {}
     if curved:
@@ -189,7 +189,7 @@ def probing(groups: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> Itera
                 g = widened(real(p.grad))
                 pair = -g if group["maximize"] else g, widened(real(p))
                 todo.append((link, p, pair))
-                _add(sums.setdefault(link.name, {}), link.measure(*pair))
+                add(sums.setdefault(link.name, {}), link.measure(*pair))
     rested = [(p, p.detach().clone()) for _, p, _ in todo]
     try:
         for link, p, pair in todo:
@@ -200,8 +200,3 @@ def probing(groups: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> Itera
     finally:
         for p, value in rested:
             p.detach().copy_(value)
-
-
-def _add(total: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
-    for name, value in more.items():
-        total[name] = total[name] + value.to(total[name].device) if name in total else value

@@ -51,7 +51,7 @@ def given(p: Tensor, state: State, maximize: bool) -> tuple[Tensor, Tensor, int,
 
 
 def move(p: Tensor, state: State, how: Any, label: Label) -> None:
-    """A step in the loop, how it is made being a `ravine.engine.compiled.How`."""
+    """A step in the loop, how it is made being a `ravine.engine.bucket.How`."""
     own = real(p)
     g, seen, t, kept = given(p, state, how.maximize)
     more = how.told.more(p, label, t) if how.rule.asks else None

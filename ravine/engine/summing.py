@@ -33,7 +33,7 @@ def totals(rules: Sequence[Rule], parts: Sequence[Parts]) -> Totals:
         for rule, places, summed in zip(rules, waiting, parts, strict=True):
             for i in [i for i, own in places if own == key]:
                 for part in summed(i, mine(rule, found)):
-                    _add(found[key], part)
+                    add(found[key], part)
     return found
 
 
@@ -42,7 +42,8 @@ def mine(rule: Rule, found: Totals) -> dict[int, Summed]:
     return {i: found[key] for i, key in _summing(rule) if key in found}
 
 
-def _add(total: Summed, more: Mapping[str, Tensor]) -> None:
+def add(total: Summed, more: Mapping[str, Tensor]) -> None:
+    """Add `more` to `total`, name by name."""
     for name, value in more.items():
         total[name] = total[name] + value.to(total[name].device) if name in total else value
 

@@ -26,11 +26,8 @@ class Lookahead(Rule):
 
     ranges = {"alpha": "(0, 1]", "k": "[1, inf)"}
     wraps = True
+    takes_displacement = True
     space = {"alpha": Dimension(0.2, 0.9, points=17)}
-
-    @property
-    def takes_displacement(self) -> bool:
-        return True
 
     @property
     def judges_elsewhere(self) -> bool:

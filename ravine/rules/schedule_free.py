@@ -32,12 +32,9 @@ class ScheduleFree(Rule):
 
     ranges = {"momentum": "(0, 1)", "r": "[0, inf)", "power": "[0, inf)"}
     wraps = True
+    takes_displacement = True
     rests_alone = True
     space = {"momentum": Dimension(0.7, 0.99, "log1m", points=9)}
-
-    @property
-    def takes_displacement(self) -> bool:
-        return True
 
     @property
     def judges_elsewhere(self) -> bool:
