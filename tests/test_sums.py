@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_engine import Remembering as EveryThird
 from torch import Tensor, nn
 
 import ravine
@@ -222,23 +223,12 @@ def test_what_is_not_additive_is_left_to_the_loop(
 
 
 @dataclass(frozen=True)
-class Remembering(Rule, register=False):
+class Remembering(EveryThird, register=False):
     """Steps along the gradient of steps 1, 3, 5, ..."""
-
-    name = "test_remembering"
 
     @property
     def refreshes_every(self) -> int:
         return 2
-
-    def init(self, p: Tensor) -> dict[str, Tensor]:
-        return {"kept": torch.zeros_like(p)}
-
-    def refresh(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> dict[str, Tensor]:
-        return {"kept": g.clone()}
-
-    def update(self, g: Tensor, p: Tensor, t: Any, **state: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        return state["kept"], {}
 
 
 def test_a_sum_behind_a_link_that_refreshes(known: None, found: Found, kernels: dict[Any, Any]) -> None:
