@@ -190,7 +190,7 @@ def test_a_finished_race_does_nothing_again_and_another_race_is_refused(undistur
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
-    with Store(tmp_path / "race"), pytest.raises(RavineError, match="in use by another race"):
+    with Store(tmp_path / "race"), pytest.raises(RavineError, match="in use by another command"):
         Store(tmp_path / "race")
     Store(tmp_path / "race").close()
 

@@ -27,6 +27,8 @@ TIERS = (
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("racing", "checks"),
+    ("claims",),
+    ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
     ("cli",),
     ("__main__",),
@@ -38,7 +40,7 @@ REPORT_MAY = {"core.record", "core.errors"}  # it starts without torch
 COMPOSERS = {
     "rules": {"named"},
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
-    "racing": {"race", "plan", "verdict", "crew", "preload"},
+    "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
@@ -144,7 +146,7 @@ def circles(files: list[Source]) -> Iterator[str]:
 
 
 def missing_exports(files: list[Source]) -> Iterator[str]:
-    """Rules, probes and named chains that their room's __init__ does not export; tasks that `TASKS` does not name."""
+    """Rules, probes and chains that their room's __init__ does not export; tasks and claims that no list names."""
     texts = {source.module: source for source in files}
     for room, bases, makers in (("rules", {"Rule"}, {"Composition"}), ("probes", {"Probe"}, set())):
         for source in files:
@@ -159,6 +161,14 @@ def missing_exports(files: list[Source]) -> Iterator[str]:
                 place = f'"ravine.{source.module}:{function}"'
                 if place not in texts["tasks"].text:
                     yield f'{texts["tasks"].path}: add the line to TASKS\n    "{function}": {place},'
+
+
+    for source in files:
+        name = source.module.removeprefix("claims.")
+        if source.room == "claims" != name and not name.startswith("_"):
+            line = f'"{name.replace("_", "-")}",'
+            if line not in texts["claims"].text:
+                yield f"{texts['claims'].path}: add the line to CLAIMS\n    {line}"
 
 
 def _made(tree: ast.Module, bases: set[str], makers: set[str]) -> Iterator[str]:
@@ -347,6 +357,11 @@ def complaints(rule: Rule, **files: str) -> list[str]:
             missing_exports,
             {"tasks__iris": "def mlp() -> Task: ..."},
             'ravine/tasks/__init__.py: add the line to TASKS\n    "mlp": "ravine.tasks.iris:mlp",',
+        ),
+        (
+            missing_exports,
+            {"claims": "CLAIMS = ()", "claims__root_n": "", "claims___digits": ""},
+            'ravine/claims.py: add the line to CLAIMS\n    "root-n",',
         ),
         (too_long, {"loop": "x = 1\n" * 301}, "ravine/loop.py: 301 lines, more than 300: it has more than one subject"),
         (

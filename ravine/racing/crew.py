@@ -1,4 +1,4 @@
-"""The coordinator's crew: one process per trial, from a fork server that has torch and the task loaded.
+"""The coordinator's crew: one process per unit of work, from a fork server that has torch and the task loaded.
 
 The coordinator alone writes records. A trial that crashes, hangs or grows too large is killed, recorded with its
 reason, and tried once more before that. Trials die with the coordinator.
@@ -16,20 +16,19 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ravine.core.errors import RavineError
 from ravine.core.record import Row, Writer
 from ravine.racing import server, worker
-from ravine.racing.unit import Unit
 
 ATTEMPTS = 2
 Target = Callable[..., None]
-Open = Callable[[Unit], Writer]
+Unit = TypeVar("Unit")
 
 
 @dataclass
-class Trial:
+class Trial(Generic[Unit]):
     """A trial that is running."""
 
     unit: Unit
@@ -50,7 +49,7 @@ class Limits:
 
 
 class Crew:
-    """Runs units, `workers` at a time. `open_record(unit)` gives the writer of a unit's record."""
+    """Runs units of work, `workers` at a time."""
 
     def __init__(self, source: str, workers: int) -> None:
         self.source = source
@@ -78,15 +77,26 @@ class Crew:
         found: dict[str, Any] = content
         return found
 
-    def run(self, units: Sequence[Unit], limits: Limits, open_record: Open, finished: Callable[[Unit], None]) -> None:
-        """Run all units to their closing rows; `finished` is called after each."""
+    def run(
+        self,
+        units: Sequence[Unit],
+        limits: Limits,
+        open_record: Callable[[Unit], Writer],
+        finished: Callable[[Unit], None],
+        perform: Target = worker.run,
+    ) -> None:
+        """Run all units to their closing rows.
+
+        `open_record(unit)` gives the writer of a unit's record, `finished` is called after each, and `perform` is what
+        the process does: it is called with the pipe, the crew's source and the unit.
+        """
         queue = [(unit, 1) for unit in reversed(units)]
-        running: list[Trial] = []
+        running: list[Trial[Unit]] = []
         try:
             while queue or running:
                 while queue and len(running) < self.workers:
                     with _undisturbed():  # until it is among those that are killed at the end
-                        running.append(self._launch(*queue.pop(), open_record))
+                        running.append(self._launch(*queue.pop(), open_record, perform))
                 connection.wait([trial.pipe for trial in running], timeout=1.0)
                 for trial in list(running):
                     end = _follow(trial, limits)
@@ -106,10 +116,12 @@ class Crew:
             for trial in running:
                 trial.writer.close()
 
-    def _launch(self, unit: Unit, attempt: int, open_record: Open) -> Trial:
+    def _launch(
+        self, unit: Unit, attempt: int, open_record: Callable[[Unit], Writer], perform: Target
+    ) -> Trial[Unit]:
         writer = open_record(unit)
         try:
-            process, pipe = self._start(worker.run, unit)
+            process, pipe = self._start(perform, unit)
         except BaseException:
             writer.close()
             raise
@@ -124,7 +136,7 @@ class Crew:
         return process, here
 
 
-def _follow(trial: Trial, limits: Limits) -> Row | None:
+def _follow(trial: Trial[Any], limits: Limits) -> Row | None:
     """Take what the trial has sent; its closing row if it has ended, in whatever way."""
     while trial.pipe.poll():
         try:
@@ -148,7 +160,7 @@ def _follow(trial: Trial, limits: Limits) -> Row | None:
     return None
 
 
-def _over(trial: Trial, limits: Limits) -> str | None:
+def _over(trial: Trial[Any], limits: Limits) -> str | None:
     """The limit that the trial has passed, in words."""
     if limits.seconds is not None and time.monotonic() - trial.started > limits.seconds:
         return f"time limit: not done after {limits.seconds:.0f} s"
@@ -175,7 +187,7 @@ def _bury(process: BaseProcess) -> None:
         process.join()
 
 
-def _kill(trial: Trial) -> None:
+def _kill(trial: Trial[Any]) -> None:
     trial.process.kill()
     trial.process.join()
     trial.pipe.close()

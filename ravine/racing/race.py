@@ -14,12 +14,13 @@ from ravine.core.task import Task
 from ravine.racing import gates
 from ravine.racing.crew import Crew, Limits
 from ravine.racing.crossing import freeze
+from ravine.racing.folder import cannot_write
 from ravine.racing.judge import judge
 from ravine.racing.outcome import Outcome, Tried
 from ravine.racing.plan import FINALISTS, TUNING_SEEDS, Plan, Settings, entrants
 from ravine.racing.points import Point, widened
 from ravine.racing.source import sent
-from ravine.racing.store import Store, cannot_write
+from ravine.racing.store import Store
 from ravine.racing.unit import Unit
 from ravine.racing.verdict import Tuning, Verdict, assemble_verdict, judged_goal, works_of
 

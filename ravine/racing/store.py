@@ -18,6 +18,7 @@ from typing import Any
 from ravine.core.errors import RavineError
 from ravine.core.machine import machine, versions
 from ravine.core.record import Damaged, Record, Row, Writer, read, read_json, write_json
+from ravine.racing.folder import cannot_write, claimed, set_aside
 from ravine.racing.unit import Unit
 
 _COLUMNS = ("id", "kind", "optimizer", "spec", "seed", "status", "work", "metric", "seconds", "memory_mb")
@@ -32,9 +33,7 @@ class Store:
         self._circumstances = {"versions": versions(), "machine": machine()}
         _check_free(folder)
         try:
-            (folder / "records").mkdir(parents=True, exist_ok=True)
-            _try_writing(folder / "records" / ".writable")
-            self._lock = _lock(folder / "lock")
+            self._lock = claimed(folder)
         except OSError as error:
             raise cannot_write(folder, error) from error
 
@@ -78,7 +77,7 @@ class Store:
                     if record.finished and (Unit.of(record.header) is None or record.header["id"] != path.stem):
                         raise Damaged(f"{path}: its header does not belong to its name")
                 except Damaged as error:
-                    self._set_aside(path, error)
+                    self.notes.append(set_aside(path, error, "trial"))
                     continue
                 if record.finished:
                     done.add(path.stem)
@@ -89,12 +88,6 @@ class Store:
         """Put a trial that has just finished into the index."""
         with _index(self.folder / "index.sqlite") as index:
             _insert(index, self.record(unit))
-
-    def _set_aside(self, path: Path, error: Damaged) -> None:
-        aside = path.parent / "damaged"
-        aside.mkdir(exist_ok=True)
-        os.replace(path, aside / path.name)
-        self.notes.append(f"{error}; it was set aside in {aside.name}/ and the trial is run again")
 
     def close(self) -> None:
         if self._lock is not None:
@@ -113,20 +106,6 @@ def _check_free(folder: Path) -> None:
         strangers = any((folder / name).exists() for name in ("record.jsonl", "checkpoint.pt"))
         if strangers or any((folder / "records").glob("*.jsonl")):
             raise RavineError(f"{folder} holds something else than this race: choose another --out")
-
-
-def _try_writing(probe: Path) -> None:
-    """Write as much as a small record, and take it away again."""
-    try:
-        probe.write_bytes(b"\0" * 65536)
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def cannot_write(folder: Path, error: OSError) -> RavineError:
-    """The error for a folder that cannot be written to, with what to do."""
-    what = "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
-    return RavineError(f"cannot write to {folder}: {what}. Make room, or choose another --out")
 
 
 def _differences(found: Row, wanted: Row, path: str = "") -> Iterator[str]:
@@ -180,18 +159,3 @@ def _disk_error(error: sqlite3.OperationalError, path: Path) -> OSError:
     # On a full disk sqlite speaks of an I/O error when it is its shared memory that cannot grow.
     full = error.sqlite_errorcode == sqlite3.SQLITE_FULL or shutil.disk_usage(path.parent).free < 2**16
     return OSError(errno.ENOSPC if full else errno.EIO, f"the index cannot be written ({error})")
-
-
-def _lock(path: Path) -> int | None:
-    """Hold the folder for this process; None on systems without such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise RavineError(f"{path.parent} is in use by another race that is still running") from error
-    return handle

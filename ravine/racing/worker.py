@@ -1,5 +1,6 @@
 """What a trial's process does: load the task, train, and send what happens to the coordinator, which alone writes."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing import connection, parent_process
 from typing import Any
 
@@ -41,17 +43,24 @@ def warm() -> None:
             load.cache_clear()
 
 
-def run(pipe: connection.Connection, source: str, unit: Unit) -> None:
-    """One trial."""
+@contextlib.contextmanager
+def reporting(pipe: connection.Connection) -> Iterator[None]:
+    """Inside, the process behaves as a crew's must, and what goes wrong is told through the pipe."""
     _behave()
     try:
-        _train(pipe, load(source), unit)
+        yield
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
     except BaseException as error:
         pipe.send(("failed", {"reason": _reason(error), "traceback": traceback.format_exc(limit=-4)}))
     finally:
         pipe.close()
+
+
+def run(pipe: connection.Connection, source: str, unit: Unit) -> None:
+    """One trial."""
+    with reporting(pipe):
+        _train(pipe, load(source), unit)
 
 
 def inspect(pipe: connection.Connection, source: str, specs: list[str], steps: int, device: str) -> None:
@@ -112,7 +121,7 @@ def _train(pipe: connection.Connection, task: Task, unit: Unit) -> None:
     observed = {
         "seconds": time.perf_counter() - started,
         "evaluation_seconds": moment.evaluation_seconds,
-        "memory_mb": _peak_memory(),
+        "memory_mb": peak_memory(),
     }
     # A run that diverged saw fewer batches: the order is compared as far as both went.
     content = {"test": test, "weights": weights, "order": order, "observed": observed}
@@ -166,6 +175,7 @@ def _reason(error: BaseException) -> str:
     return text
 
 
-def _peak_memory() -> float:
+def peak_memory() -> float:
+    """The most MB that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)

@@ -1,0 +1,45 @@
+"""What the textbook's chapter says, each statement as an experiment: one file and one line in `CLAIMS` each.
+
+A claim's name is its file's, with hyphens. Files whose names begin with an underscore are settings that several share.
+"""
+
+from importlib import import_module
+
+from ravine.core.claim import Claim
+from ravine.core.errors import RavineError, unknown
+
+CLAIMS = (
+    # slide 25
+    "terminal-velocity",
+)
+"""In the order of the slides, which is that of the gallery."""
+
+
+def claim(name: str) -> Claim:
+    """The claim of that name."""
+    if name not in CLAIMS:
+        raise unknown("claim", name, CLAIMS, "`ravine claims list` says what each is about.")
+    found = import_module(f"ravine.claims.{name.replace('-', '_')}").claim
+    assert isinstance(found, Claim)
+    return found
+
+
+def select(names: tuple[str, ...] | list[str], *, everything: bool = False, slide: int | None = None) -> list[str]:
+    """The names of the claims that are meant: the named ones, all, or those of one slide."""
+    if names and (everything or slide is not None):
+        raise RavineError("give names of claims, or --all, or --slide: not several of these")
+    if names:
+        return [name for name in dict.fromkeys(names) if claim(name)]
+    if slide is None:
+        if not everything:
+            raise RavineError(f"which claims? Give names ({', '.join(CLAIMS[:3])}, ...), --slide N, or --all")
+        return list(CLAIMS)
+    found = [name for name in CLAIMS if slide in claim(name).slide]
+    if not found:
+        known = sorted({number for name in CLAIMS for number in claim(name).slide})
+        near = sorted(known, key=lambda number: (abs(number - slide), number))[:2]
+        raise RavineError(
+            f"no claim is about slide {slide}: the nearest slides with claims are {' and '.join(map(str, near))}. "
+            f"All: {', '.join(map(str, known))}"
+        )
+    return found

@@ -1,0 +1,127 @@
+"""A claim: a statement of the textbook's chapter, with the experiment that shows whether it holds.
+
+A file of `ravine/claims/` is one claim: what is said and by whom, and a function that measures. The verdict follows
+from the checks that the function returns, by one rule for all claims (`verdict`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+
+from ravine.core.errors import RavineError, unknown
+from ravine.core.evidence import Check
+from ravine.core.figure import Figure
+from ravine.core.seeds import derive, generator
+
+Kind = Literal["EXACT", "RATE", "STAT", "ARCH"]
+"""EXACT: identity or closed form. RATE: fitted exponent. STAT: seeds and an interval. ARCH: training experiment."""
+
+Verdict = Literal[
+    "REPRODUCED",
+    "REPRODUCED WITH CONDITIONS",
+    "NOT REPRODUCED AT THIS SCALE",
+    "DECK MISQUOTES BOOK",
+    "SOURCE DOES NOT SAY IT",
+]
+Scale = Literal["quick", "normal", "full"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a measurement is given: how much to run, and its own chance."""
+
+    claim: str
+    scale: Scale = "normal"
+    seed: int = 0
+
+    def pick(self, *, quick: T, normal: T, full: T | None = None) -> T:
+        """The value for this scale; `full` is the normal one unless given."""
+        if self.scale == "quick":
+            return quick
+        return full if self.scale == "full" and full is not None else normal
+
+    def seeds(self, count: int) -> list[int]:
+        """Seeds of `count` repetitions."""
+        return [derive(self.seed, self.claim, "repetition", i) for i in range(count)]
+
+    def torch(self, *names: str | int) -> torch.Generator:
+        """A generator of torch for one use of chance."""
+        return generator(self.seed, self.claim, *names)
+
+    def numpy(self, *names: str | int) -> np.random.Generator:
+        """A generator of NumPy for one use of chance."""
+        return np.random.default_rng(derive(self.seed, self.claim, *names))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers or words in rows, for the page."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a measurement returns. `notes` are sentences for the reader: what surprised, what limits the result."""
+
+    checks: Sequence[Check]
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement and its experiment.
+
+    statement: what is said, in a sentence. claimed: the figures or the behaviour that would bear it out.
+    source: where it is said, with page or equation. equation: its formula as text, where one helps.
+    setting: what is run, on what, with how many seeds.
+    seconds: how long `measure` takes about, on one core at the normal scale.
+    disagreement: the name ("D4") of the place where deck, book and source disagree, and `holds` the verdict then.
+    changed: where the criterion is not the one first written down: what it was, what was wrong with it.
+    alone: run by itself, since it measures time.
+    """
+
+    slide: tuple[int, ...]
+    kind: Kind
+    statement: str
+    source: str
+    claimed: str
+    setting: str
+    measure: Callable[[Trial], Findings] = field(repr=False)
+    seconds: float
+    equation: str = ""
+    disagreement: str = ""
+    holds: Verdict = "REPRODUCED"
+    changed: str = ""
+    alone: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (("kind", self.kind, Kind), ("verdict", self.holds, Verdict)):
+            if value not in get_args(allowed):
+                raise unknown(f"{name} of a claim", value, get_args(allowed))
+        for name in ("statement", "source", "claimed", "setting"):
+            if not getattr(self, name).strip():
+                raise RavineError(f"a claim must say its {name}")
+
+
+def verdict(claim: Claim, checks: Sequence[Check]) -> Verdict:
+    """What the checks make of the claim.
+
+    All checks of role "claim" must pass, else it is not reproduced. Where only checks of role "condition" fail, it is
+    reproduced with conditions. Otherwise the verdict is the one that the claim `holds` out.
+    """
+    deciding = [check for check in checks if check.role == "claim"]
+    if not deciding:
+        raise RavineError("nothing decides: no check has the role 'claim'")
+    if not all(check.passed for check in deciding):
+        return "NOT REPRODUCED AT THIS SCALE"
+    conditions = all(check.passed for check in checks if check.role == "condition")
+    return claim.holds if conditions or claim.disagreement else "REPRODUCED WITH CONDITIONS"
