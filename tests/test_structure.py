@@ -41,6 +41,7 @@ COMPOSERS = {
     "rules": {"named"},
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
+    "proving": {"run"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ravine.cli import data, listing, race, report, train
+from ravine.cli import claims, data, listing, race, report, train
 from ravine.cli.screen import failed
 from ravine.core.errors import RavineError
 
@@ -21,6 +21,7 @@ app.command("train")(train.train)
 app.command("report")(report.report)
 app.command("list")(listing.listing)
 app.add_typer(data.app, name="data")
+app.add_typer(claims.app, name="claims")
 
 
 def main() -> None:

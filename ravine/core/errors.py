@@ -11,12 +11,13 @@ class RavineError(ValueError):
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
     """The allowed name that looks most like `given`, or None where nothing does."""
     given = given.lower()
-    found = difflib.get_close_matches(given, list(allowed), n=3, cutoff=0.5)
+    names = {name.lower(): name for name in allowed}
+    found = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
 
     def likeness(name: str) -> tuple[float, int]:  # of two that are about as near, letters are swapped, not left out
         return round(difflib.SequenceMatcher(None, given, name).ratio(), 1), -abs(len(name) - len(given))
 
-    return max(found, key=likeness) if found else None
+    return names[max(found, key=likeness)] if found else None
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> RavineError:

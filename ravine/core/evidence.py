@@ -63,6 +63,13 @@ class Check:
         """The measured value and its interval, for people."""
         return said(self.measured, self.interval)
 
+    @property
+    def mark(self) -> str:
+        """How it came out, in a word."""
+        if self.role == "aside":
+            return "reported"
+        return ("✓" if self.passed else "✗") + (" condition" if self.role == "condition" else "")
+
 
 def within(
     what: str,
@@ -78,9 +85,13 @@ def within(
         raise TypeError("within() takes either rel= or tol=")
     value = _value(measured)
     bound = tol if tol is not None else rel * abs(claimed)  # type: ignore[operator]
-    how = f"within {shown(tol)} of" if tol is not None else f"within {100 * rel:.3g} % of"  # type: ignore[operator]
+    if tol is not None:
+        how = f"within {shown(tol)}"
+    else:
+        how = f"within {100 * rel:.3g} %" if rel >= 1e-4 else f"within a relative {shown(rel)}"  # type: ignore[operator]
+    how = f"{how} of" if bound else "exactly"
     passed = abs(value - claimed) <= bound
-    return _check(what, claimed, measured, f"{how if bound else 'exactly'} {shown(claimed)}", passed, role)
+    return _check(what, claimed, measured, f"{how} {shown(claimed)}", passed, role)
 
 
 def between(

@@ -1,0 +1,86 @@
+"""Records of claims as pages in Markdown: one for each claim, with its figures, and one table of all."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ravine import claims
+from ravine.core.errors import RavineError
+from ravine.core.evidence import shown
+from ravine.proving import drawing
+from ravine.proving.proof import Proof, proof
+
+_SUFFIX = {"normal": "", "quick": "-quick", "full": "-full"}
+
+
+def read_all(folder: Path) -> list[Proof]:
+    """All finished proofs in a folder's records, in the order of the slides."""
+    records = folder / "records"
+    if not records.is_dir():
+        raise RavineError(f"{folder} has no records/ of claims: `ravine claims run --all --out {folder}` makes them")
+    found = [one for path in sorted(records.glob("*.jsonl")) if (one := proof(path)) is not None]
+    place = {name: number for number, name in enumerate(claims.CLAIMS)}
+    return sorted(found, key=lambda one: (place.get(one.name, len(place)), one.said["scale"]))
+
+
+def write(proofs: Sequence[Proof], folder: Path) -> None:
+    """Write the pages of these proofs, and the table of all that the folder holds."""
+    for one in proofs:
+        stem = page_name(one)
+        for number, figure in enumerate(one.figures, 1):
+            picture = drawing.alone(drawing.svg(figure, f"figure-{number}"))
+            _put(folder / f"{stem}-{number}.svg", picture)
+        _put(folder / f"{stem}.md", page(one))
+    _put(folder / "index.md", index(read_all(folder)))
+
+
+def page_name(one: Proof) -> str:
+    """The stem of a proof's files."""
+    return one.name + _SUFFIX[one.said["scale"]]
+
+
+def page(one: Proof) -> str:
+    """A claim's page."""
+    return _render("page.md", proof=one, stem=page_name(one), title=one.name.replace("-", " ").capitalize())
+
+
+def index(proofs: Sequence[Proof]) -> str:
+    """The table of all claims."""
+    counts: dict[str, int] = {}
+    for one in proofs:
+        counts[one.verdict] = counts.get(one.verdict, 0) + 1
+    quick = any(one.said["scale"] == "quick" for one in proofs)
+    return _render("index.md", proofs=proofs, counts=counts, stem=page_name, quick=quick)
+
+
+def _render(template: str, **content: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ravine.proving", "."),
+        undefined=StrictUndefined,
+        autoescape=False,  # Markdown, not HTML; cells are escaped by `cell`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Any] = {"cell": cell, "shown": shown}
+    environment.filters |= filters
+    return environment.get_template(template).render(**content)
+
+
+def cell(value: Any) -> str:
+    """A value as it may stand in a cell of a table, or in a line."""
+    text = shown(value) if isinstance(value, float | int) and not isinstance(value, bool) else str(value or "")
+    for character in "\\|<>*_`":
+        text = text.replace(
+            character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
+        )
+    return " ".join(text.split())
+
+
+def _put(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

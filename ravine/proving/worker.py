@@ -1,0 +1,29 @@
+"""What a claim's process does: measure, and send what was found to the coordinator, which alone writes."""
+
+import dataclasses
+import time
+from multiprocessing import connection
+
+from ravine import claims
+from ravine.core.claim import Trial, verdict
+from ravine.proving.job import Job
+from ravine.racing.worker import peak_memory, reporting
+
+
+def prove(pipe: connection.Connection, source: str, job: Job) -> None:
+    """Measure one claim."""
+    with reporting(pipe):
+        claim = claims.claim(job.claim)
+        started = time.perf_counter()
+        found = claim.measure(Trial(job.claim, job.scale, job.seed))
+        seconds = time.perf_counter() - started
+        for check in found.checks:
+            pipe.send(("row", {"check": check.row()}))
+        for figure in found.figures:
+            pipe.send(("row", {"figure": figure.row()}))
+        for table in found.tables:
+            pipe.send(("row", {"table": dataclasses.asdict(table)}))
+        for note in found.notes:
+            pipe.send(("row", {"note": note}))
+        observed = {"seconds": seconds, "memory_mb": peak_memory()}
+        pipe.send(("end", {"status": "done", "verdict": verdict(claim, found.checks), "observed": observed}))
