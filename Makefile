@@ -4,7 +4,7 @@ VENV = .venv
 RAVINE = $(VENV)/bin/ravine
 RACE = digits-mlp --optimizers "sgd, momentum, nesterov, adam, adamw, untuned_adam=adam(lr=0.001)" --points 8 --seeds 20
 
-.PHONY: race test test-full test-ecosystem lint bench clean
+.PHONY: race test test-full test-ecosystem docs lint bench clean
 
 race: $(VENV)/installed
 	$(RAVINE) race $(RACE) --out runs/digits
@@ -18,6 +18,12 @@ test-full: $(VENV)/installed-dev lint
 test-ecosystem: $(VENV)/installed-dev
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[ecosystem]"
 	$(VENV)/bin/python -m pytest tests/test_ecosystem.py
+
+# The site, into build/site; a warning is an error.
+docs: $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(VENV)/bin/ravine claims pages docs/claims
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
