@@ -23,7 +23,7 @@ TIERS = (
     ("core",),
     ("rules", "schedules", "data", "report"),
     ("engine",),
-    ("optimizer",),
+    ("optimizer", "curvature"),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("racing", "checks"),
@@ -42,6 +42,7 @@ COMPOSERS = {
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
+    "curvature": {"mapped", "hessian", "gauss_newton"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -1,0 +1,5 @@
+"""Curvature as operators on flat vectors: the Hessian, Gauss-Newton, Fisher and K-FAC, and estimates of them."""
+
+from ravine.curvature.function import of_function as of_function
+from ravine.curvature.gauss_newton import gauss_newton as gauss_newton
+from ravine.curvature.hessian import hessian as hessian

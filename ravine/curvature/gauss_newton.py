@@ -1,0 +1,95 @@
+"""The generalized Gauss-Newton matrix of a loss that is a criterion of the model's outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import vjp
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from ravine.core.operator import Operator
+from ravine.curvature.batches import Size
+from ravine.curvature.batches import data as batches
+from ravine.curvature.linear import Product, linearize
+from ravine.curvature.mapped import check_loss, mapped
+from ravine.curvature.problem import Params, Problem
+from ravine.curvature.twice import checked
+
+Values = tuple[Tensor, ...]
+
+
+def gauss_newton(
+    model: nn.Module,
+    forward: Callable[[nn.Module, Any], Any],
+    criterion: Callable[[Any, Any], Tensor],
+    data: Any,
+    params: Params = None,
+    *,
+    size: Size = None,
+    keep: bool = False,
+) -> Operator:
+    """G = Jᵀ (∂²ℓ/∂z²) J, with J the Jacobian of the outputs z = forward(model, batch) in the parameters, and
+    ℓ = criterion(z, batch), the mean over the batch (Schraudolph 2002).
+
+    It is the Hessian without the term in the outputs' own curvature, and positive semi-definite where the criterion is
+    convex in the outputs. Outputs may be a tensor, or tuples and dicts of tensors. The other arguments and errors are
+    those of `ravine.curvature.hessian`.
+    """
+    problem, source = Problem(model, params), batches(data, size)
+    check_loss(problem, source, lambda model, batch: criterion(forward(model, batch), batch))
+
+    def make(batch: Any) -> Product:
+        return checked(lambda: _product(problem, forward, criterion, batch))
+
+    return mapped(problem, source, make, keep)
+
+
+def _product(
+    problem: Problem, forward: Callable[[nn.Module, Any], Any], criterion: Callable[[Any, Any], Tensor], batch: Any
+) -> Product:
+    at = problem.values()
+
+    def outputs(*values: Tensor) -> Any:
+        return problem.call(forward, values, batch)
+
+    pulling: tuple[Any, Callable[..., Any]] = vjp(outputs, *at)  # type: ignore[assignment]  # without aux it is a pair
+    z, pull = tree_map(lambda one: one.detach(), pulling[0]), pulling[1]
+    push = _pushed(outputs, at)
+
+    def judged(z: Any) -> Tensor:
+        return criterion(z, batch).reshape(())
+
+    curve = linearize(torch.func.grad(judged), z)[1]
+
+    def product(v: Values) -> Values:
+        return tuple(pull(curve(push(v)), retain_graph=True))
+
+    return product
+
+
+def _pushed(outputs: Callable[..., Any], at: Values) -> Callable[[Values], Any]:
+    """v -> J v, forwards; where a kernel has no forward derivative, by differentiating u -> Jᵀ u, which is linear."""
+    try:
+        _, push = linearize(outputs, *at)
+        return lambda v: push(*v)
+    except (NotImplementedError, RuntimeError):
+        return _pushed_in_reverse(outputs, at)
+
+
+def _pushed_in_reverse(outputs: Callable[..., Any], at: Values) -> Callable[[Values], Any]:
+    """J v by differentiating u -> Jᵀ u, which is linear in u."""
+    values = tuple(value.detach().requires_grad_() for value in at)
+    with torch.enable_grad():
+        z, shape = tree_flatten(outputs(*values))
+        weights = [torch.zeros_like(one, requires_grad=True) for one in z]
+        pulled = torch.autograd.grad(z, values, weights, create_graph=True, materialize_grads=True)
+    used = [(g, i) for i, g in enumerate(pulled) if g.requires_grad]
+
+    def push(v: Values) -> Any:
+        found = torch.autograd.grad(
+            [g for g, _ in used], weights, [v[i] for _, i in used], retain_graph=True, materialize_grads=True
+        )
+        return tree_unflatten(list(found), shape)
+
+    return push

@@ -1,0 +1,66 @@
+"""The derivative of a function as a linear map, kept between products for as long as the parameters stay."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+Values = tuple[Tensor, ...]
+Product = Callable[[Values], Values]
+Scalar = Callable[[Values], Tensor]
+
+
+def linearize(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
+    """torch.func.linearize, for a map that may be called more than once; NotImplementedError where there is none.
+
+    Recurrent kernels write in place. torch 2.13 folds what they write to into the map's constants, so that from the
+    second call on the map gives other numbers. `functionalize` prevents that in gradients; where it does not, the map
+    is refused. Its warnings of its own bookkeeping are left out.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")
+        warnings.filterwarnings("ignore", ".*torch.jit.script")
+        found: tuple[Any, Callable[..., Any]] = torch.func.linearize(torch.func.functionalize(function), *at)
+    probe = tree_map(lambda x: torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).view_as(x), at)
+    first, second = (tree_leaves(found[1](*probe)) for _ in range(2))
+    if not all(torch.equal(a, b) or not torch.isfinite(a).all() for a, b in zip(first, second, strict=True)):
+        raise NotImplementedError("the linearized map writes to its own constants")
+    return found
+
+
+def hessian_product(loss: Scalar, at: Values) -> Product:
+    """The map v -> H v of a scalar function at fixed values.
+
+    Linearized once, so that a product costs less than two gradients: forward over reverse, or where a kernel has no
+    forward derivative, by a graph of the gradient that is kept. Neither is vmapped over a block of vectors: on torch
+    2.13 that fails for convolutions and embeddings, and it saves nothing.
+    """
+    try:
+        return _forward(loss, at)
+    except (NotImplementedError, RuntimeError):
+        return _reverse(loss, at)
+
+
+def _forward(loss: Scalar, at: Values) -> Product:
+    gradient = torch.func.grad(lambda *values: loss(values), argnums=tuple(range(len(at))))
+    _, product = linearize(gradient, *at)
+    return lambda v: tuple(product(*v))
+
+
+def _reverse(loss: Scalar, at: Values) -> Product:
+    values = tuple(value.detach().requires_grad_() for value in at)
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(loss(values), values, create_graph=True, materialize_grads=True)
+    curved = [(g, i) for i, g in enumerate(gradient) if g.requires_grad]
+
+    def product(v: Values) -> Values:
+        if not curved:
+            return tuple(torch.zeros_like(value) for value in at)
+        return torch.autograd.grad(
+            [g for g, _ in curved], values, [v[i] for _, i in curved], retain_graph=True, materialize_grads=True
+        )
+
+    return product
