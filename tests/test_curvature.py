@@ -403,9 +403,9 @@ BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         "The data differ from pass to pass",
     ),
     "once differentiable": (
-        lambda model, batch: curvature.hessian(model, lambda m, b: loss(m, b) + _Once.apply(m[0].weight).sum(), batch)
+        lambda model, batch: curvature.hessian(model, lambda m, b: loss(m, b) + _Once.apply(m[0].weight).pow(2).sum(), batch)
         @ torch.ones(43, dtype=F64),
-        "the loss cannot be differentiated twice",
+        "the loss cannot be differentiated twice: the operation once_differentiable fails",
     ),
 }  # fmt: skip
 

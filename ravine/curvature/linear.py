@@ -63,4 +63,23 @@ def _reverse(loss: Scalar, at: Values) -> Product:
             [g for g, _ in curved], values, [v[i] for _, i in curved], retain_graph=True, materialize_grads=True
         )
 
+    _refuse_ends([g for g, _ in curved])
+    product(at)  # what else has no second derivative says so here
     return product
+
+
+def _refuse_ends(gradients: list[Tensor]) -> None:
+    """Raise where the graph of the gradients ends at a function that can be differentiated once only.
+
+    torch would say so where nothing else led to the parameters, and leave its part out in silence where something does.
+    """
+    waiting: list[Any] = [g.grad_fn for g in gradients]
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == "Error":
+            raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        waiting += [following for following, _ in node.next_functions]
