@@ -1,5 +1,9 @@
 """Curvature as operators on flat vectors: the Hessian, Gauss-Newton, Fisher and K-FAC, and estimates of them."""
 
+from ravine.curvature.diagonal import diagonal as diagonal
+from ravine.curvature.eigen import bottom as bottom
+from ravine.curvature.eigen import top as top
 from ravine.curvature.function import of_function as of_function
 from ravine.curvature.gauss_newton import gauss_newton as gauss_newton
 from ravine.curvature.hessian import hessian as hessian
+from ravine.curvature.trace import trace as trace
