@@ -9,6 +9,10 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
+    "robbins-monro-conditions",
+    # slide 23
+    "sgd-rates",
+    "no-rate-below-one-over-k",
     # slide 25
     "terminal-velocity",
 )
