@@ -1,4 +1,4 @@
-"""Walks of ravine's own rules on functions whose gradient is written down, many replicas at once, and their exponents."""
+"""Walks of ravine's own rules down functions whose gradient is known, many replicas at once, and their exponents."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from ravine.racing import estimate
 from ravine.schedules import Schedule
 
 GROUPS = 20
-"""Independent groups of replicas: an exponent is fitted in each, so that its interval owes nothing to the regression."""
+"""Independent groups of replicas. An exponent is fitted in each: its interval owes nothing to the regression."""
 
 
 def walk(
@@ -53,7 +53,7 @@ def spread(low: int, high: int, points: int = 30) -> list[int]:
 
 def exponents(steps: Sequence[int], errors: Tensor) -> list[float]:
     """The power of k at which the mean error falls, one for each group of replicas. errors: (steps, replicas)."""
-    means = errors.unflatten(1, (GROUPS, -1)).mean(2)
+    means = errors.reshape(len(steps), GROUPS, -1).mean(2)
     return [estimate.slope(steps, column).value for column in means.T.tolist()]
 
 

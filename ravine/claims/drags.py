@@ -67,7 +67,9 @@ def _measure(trial: Trial) -> Findings:
         within("its distance per unit of ln(1 + T)", growth, 1.0, rel=0.01),
         within("viscous drag, no force: distance in all", coast[-1], 1.0, rel=0.01),
         within("dry friction on the bowl: place at T = 200", stuck[-1], HEIGHT, rel=0.01),
-        at_most("viscous drag on the bowl: distance from the minimum, share of the first", abs(rest[-1]) / HEIGHT, 0.01),
+        at_most(
+            "viscous drag on the bowl: distance from the minimum, share of the first", abs(rest[-1]) / HEIGHT, 0.01
+        ),
         reported("turbulent drag on the bowl: swing in the last tenth", max(map(abs, swinging[-STEPS // 10 :]))),
         reported("dry friction, released at 8: rests at", thrown[-1]),
     ]
@@ -87,22 +89,25 @@ def _measure(trial: Trial) -> Findings:
         Panel("time T", "distance after a push", ground, title="flat ground", log="x"),
         Panel("time T", "place", bowl, title="bowl 0.05x²"),
     ]
-    caption = "Turbulent drag lets the particle go on for ever; dry friction holds it where it was let go; viscous drag brings it to the minimum."
+    caption = (
+        "Turbulent drag lets the particle go on for ever; dry friction holds it where it was let go; viscous "
+        "drag brings it to the minimum."
+    )
     return Findings(checks, [Figure(caption, panels)], [table], NOTES)
 
 
 NOTES = [
     "Dry friction of size μ holds a particle wherever |J'| < μ: at x = 3 the slope is 0.3 and μ is 0.5, so that it "
     "never starts, although the minimum is in sight.",
-    "On the bowl the turbulent drag fades with the swing: the particle is still under way when the viscous one has long "
-    "come to rest.",
+    "On the bowl the turbulent drag fades with the swing: the particle is still under way when the viscous one has "
+    "long come to rest.",
 ]
 
 claim = Claim(
     slide=(26,),
     kind="EXACT",
-    statement="The drag of momentum is viscous, -v, since a turbulent one (-v²) is too weak at small speeds to ever let "
-    "the particle rest, and dry friction is so strong that it may rest before a minimum.",
+    statement="The drag of momentum is viscous, -v, since a turbulent one (-v²) is too weak at small speeds to ever "
+    "let the particle rest, and dry friction is so strong that it may rest before a minimum.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.3.2, p. 299",
     equation="v' = -v²: x(T) = ln(1 + T);   v' = -γv: x(∞) = v₀/γ;   v' = -μ sign v: at rest where |J'| < μ",
     claimed="ln 201 = 5.303 after T = 200 and no end; a distance of v₀/γ = 1; a puck at 3 that never moves",

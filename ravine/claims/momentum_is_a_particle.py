@@ -66,8 +66,11 @@ def _measure(trial: Trial) -> Findings:
         within("exponent of h in the distance to the true motion", estimate.slope(fine, errors[2:]), 1.0, tol=0.15),
     ]
     times = np.linspace(0, TIME, 200)
-    curves = [Series(f"momentum, h = {h}", h * np.arange(len(walks[h])), walks[h][:, 0], kind="both") for h in STEPS[:2]]
-    curves.append(Series("Newton's law", times, motion(times)[0], kind="reference"))
+    curves = [
+        Series(f"momentum, h = {h}", (h * np.arange(len(walks[h]))).tolist(), walks[h][:, 0].tolist(), kind="both")
+        for h in STEPS[:2]
+    ]
+    curves.append(Series("Newton's law", times.tolist(), motion(times)[0].tolist(), kind="reference"))
     sizes = [
         Series("measured", STEPS, errors, kind="both"),
         Series("∝ h", STEPS, [errors[-1] * h / STEPS[-1] for h in STEPS], kind="reference"),
@@ -78,8 +81,8 @@ def _measure(trial: Trial) -> Findings:
     ]
     caption = "Steps of momentum lie along the path of a particle with drag, and closer the smaller the step."
     notes = [
-        "With the drag -v of the slide (γ = 1) the momentum is α = 1 - √ε: α = 0.9 goes with ε = 0.01. Another α at the "
-        "same ε is another drag, γ = (1 - α)/√ε.",
+        "With the drag -v of the slide (γ = 1) the momentum is α = 1 - √ε: α = 0.9 goes with ε = 0.01. Another α at "
+        "the same ε is another drag, γ = (1 - α)/√ε.",
         "The two walks are equal by algebra with v = h·(velocity), here to rounding. The motion itself is met to first "
         "order in h; the exponent is fitted for h of 0.1 and below.",
     ]

@@ -13,7 +13,7 @@ from ravine.rules import SGD, Nesterov
 from ravine.schedules import inverse, inverse_root
 
 CURVATURE = torch.logspace(-1, 0, 10, dtype=torch.float64)
-CONSTANTS = torch.tensor([5.0, 7, 10, 14, 20, 28], dtype=torch.float64)
+CONSTANTS = torch.tensor([5.0, 7, 10, 14], dtype=torch.float64)
 OFFSET = 30
 METHODS: dict[str, tuple[Rule, float]] = {
     "SGD": (SGD(), 1.0),
@@ -27,7 +27,7 @@ def _bowl(trial: Trial, name: str, steps: list[int]) -> tuple[Tensor, float]:
     """Excess on a strongly convex bowl, (steps, replicas), at the best c of ε = c/(k + OFFSET); and that c."""
     rule, share = METHODS[name]
     chance = trial.torch("bowl")  # every method meets the same noise
-    replicas = trial.pick(quick=100, normal=200, full=1000)
+    replicas = trial.pick(quick=60, normal=100, full=1000)
 
     def noisy(x: Tensor) -> Tensor:
         noise = torch.randn(replicas, 10, generator=chance, dtype=torch.float64)
@@ -43,25 +43,22 @@ def _ridge(trial: Trial, name: str, steps: list[int]) -> Tensor:
     """Excess on |x|, which is convex and no more, at ε = 1/√k: (steps, replicas)."""
     rule, share = METHODS[name]
     chance = trial.torch("ridge")
-    start = torch.ones(trial.pick(quick=1000, normal=2000, full=10_000))
-    path = walk(
-        rule,
-        share,
-        start,
-        lambda x: x.sign() + torch.randn(x.shape, generator=chance, dtype=x.dtype),
-        inverse_root(1),
-    )
-    return seen(path, steps).abs()
+    start = torch.ones(trial.pick(quick=1000, normal=1000, full=10_000))
+
+    def noisy(x: Tensor) -> Tensor:
+        return x.sign() + torch.randn(x.shape, generator=chance, dtype=x.dtype)
+
+    return seen(walk(rule, share, start, noisy, inverse_root(1)), steps).abs()
 
 
 def _times(excess: Tensor, plain: Tensor) -> Estimate:
     """How many times the error of SGD is left at the last step."""
-    ends = [e[-1].unflatten(0, (GROUPS, -1)).mean(1) for e in (excess, plain)]
+    ends = [e[-1].reshape(GROUPS, -1).mean(1) for e in (excess, plain)]
     return estimate.ratio((ends[0] / ends[1]).tolist())
 
 
 def _measure(trial: Trial) -> Findings:
-    steps = spread(100, trial.pick(quick=2000, normal=20_000))
+    steps = spread(500, trial.pick(quick=4000, normal=20_000))
     bowls = {name: _bowl(trial, name, steps) for name in METHODS}
     ridges = {name: _ridge(trial, name, steps) for name in METHODS}
     checks: list[Check] = []
@@ -84,39 +81,54 @@ def _measure(trial: Trial) -> Findings:
             ["measured", "see nesterov-doubles-the-exponent", "the exponents below: none"],
         ],
     )
-    columns = ["method", "best c", "exponent, bowl", "exponent, |x|", "error left / SGD's, bowl", "error left / SGD's, |x|"]
+    columns = [
+        "method",
+        "best c",
+        "exponent, bowl",
+        "exponent, |x|",
+        "error left / SGD's, bowl",
+        "error left / SGD's, |x|",
+    ]
     panels = []
     for title, found in (("strongly convex", {n: e for n, (e, _) in bowls.items()}), ("convex: |x|", ridges)):
-        curves = [Series(name, steps, excess.mean(1)) for name, excess in found.items()]
+        curves = [Series(name, steps, excess.mean(1).tolist()) for name, excess in found.items()]
         power, end = (-1.0 if title.startswith("strongly") else -0.5), float(found["SGD"][-1].mean())
         theory = [2 * end * (k / steps[-1]) ** power for k in steps]
         curves.append(Series("1/k" if power == -1 else "1/√k", steps, theory, kind="reference"))
         panels.append(Panel("step k", "mean excess error", curves, title=title, log="xy"))
-    caption = "Under noise Nesterov momentum falls along the line of plain stochastic descent, on both kinds of function."
+    caption = (
+        "Under noise Nesterov momentum falls along the line of plain stochastic descent, on both kinds of function."
+    )
     return Findings(checks, [Figure(caption, panels)], [said, Table("Measured", columns, rows)], NOTES)
 
 
 NOTES = [
-    "The deck lists O(1/k) for stochastic gradients among the things that Nesterov momentum brings. That is the rate of "
-    "plain SGD on a strongly convex function, with momentum or without; on |x| both stay at 1/√k.",
-    "There is nothing left to gain: on a quadratic with Gaussian noise SGD at ε ~ 1/k does nearly what the best estimator "
-    "from k noisy gradients does, and no use of memory gets more out of them. Momentum can shorten the start.",
-    "Rates of Nesterov are multiplied by 1 - α, since its steps are 1/(1 - α) times as long. On the bowl the constant c "
-    "is the best of six for every method.",
+    "The deck lists O(1/k) for stochastic gradients among the things that Nesterov momentum brings. That is the rate "
+    "of plain SGD on a strongly convex function, with momentum or without; on |x| both stay at 1/√k.",
+    "There is nothing left to gain: on a quadratic with Gaussian noise SGD at ε ~ 1/k does nearly what the best "
+    "estimator from k noisy gradients does, and no use of memory gets more out of them. Momentum can shorten the "
+    "start.",
+    "Rates of Nesterov are multiplied by 1 - α, since its steps are 1/(1 - α) times as long. On the bowl the constant "
+    "c is the best of four for every method.",
+    "On |x| Nesterov's error is smaller by a constant factor, since the velocity smooths the noise. So does a smaller "
+    "rate: there the error of every method is proportional to c in ε = c/√k. The exponent is what it was.",
 ]
 
 claim = Claim(
     slide=(27,),
     kind="RATE",
     statement="Nesterov momentum brings the convergence of stochastic gradient descent to O(1/k).",
-    source="Kan Ren's slide 27, against Goodfellow, Bengio & Courville 2016, sec. 8.3.3, p. 300, which says that it does "
-    "not improve the rate in the stochastic case",
+    source="Kan Ren's slide 27, against Goodfellow, Bengio & Courville 2016, sec. 8.3.3, p. 300, which says that it "
+    "does not improve the rate in the stochastic case",
     equation="E[J(θ_k)] - J* = O(1/k) strongly convex,   O(1/√k) convex: with momentum and without",
     claimed="The deck's gain would be a steeper exponent than that of SGD; the book's says the same exponent",
-    setting="A quadratic with ten curvatures from 0.1 to 1 and ε = c/(k + 30), 200 replicas, and |x| with ε = 1/√k, 2,000 "
-    "replicas; unit Gaussian noise on the gradient, the same for all methods; k from 100 to 20,000; 20 groups.",
+    setting="A quadratic with ten curvatures from 0.1 to 1 and ε = c/(k + 30), 100 replicas, and |x| with ε = 1/√k, "
+    "1,000 replicas; unit Gaussian noise on the gradient, the same for all methods; k from 500 to 20,000; 20 groups.",
     measure=_measure,
-    seconds=30,
+    seconds=25,
+    changed="The design does not say from where the exponents are fitted. The first fit began at k = 100, where the "
+    "offset 30 in ε = c/(k + 30) still flattens the line: on the bowl -0.947 for SGD and -0.958 for Nesterov 0.9 up to "
+    "20,000 steps, -0.886 and -0.902 up to the 2,000 of the quick scale, outside the interval for SGD itself.",
     disagreement="D5",
     holds="DECK MISQUOTES BOOK",
 )

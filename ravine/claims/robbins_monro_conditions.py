@@ -32,7 +32,7 @@ def _floor(trial: Trial, lr: float) -> tuple[Check, Series, Series]:
     measured = estimate.mean(excess[late].mean(0).tolist())
     check = within(f"floor of the excess at constant ε = {lr}", measured, foretold, rel=0.03)
     early = [i for i, is_late in enumerate(late) if not is_late] + [len(steps) - 1]
-    curve = Series(f"ε = {lr}", [steps[i] for i in early], excess.mean(1)[early])
+    curve = Series(f"ε = {lr}", [steps[i] for i in early], excess.mean(1)[early].tolist())
     return check, curve, Series(f"ε/(2(2 - ε)) = {foretold:.3g}", [1, last], [foretold] * 2, kind="reference")
 
 
@@ -58,7 +58,7 @@ def _measure(trial: Trial) -> Findings:
         *_stopping_short(trial.pick(quick=2000, normal=20_000)),
         within("exponent under ε = k^-½, whose squares do not sum", exponent(steps, slow), -0.5, tol=0.05),
     ]
-    curves = [Series("ε = 1/k", steps, falling.mean(1)), Series("ε = 1/√k", steps, slow.mean(1))]
+    curves = [Series("ε = 1/k", steps, falling.mean(1).tolist()), Series("ε = 1/√k", steps, slow.mean(1).tolist())]
     caption = (
         "Mean excess of noisy descent on ½x². A constant rate comes to a floor; rates that shrink go on down, 1/√k "
         "too, although the sum of its squares is infinite."

@@ -54,7 +54,9 @@ def _speeds(gamma: float) -> tuple[Tensor, Tensor]:
 
 
 def _measure(trial: Trial) -> Findings:
-    checks: list[Check] = [at_most("largest distance at a constant ε", _apart_at_constant_rate(trial), 1e-12, claimed=0)]
+    checks: list[Check] = [
+        at_most("largest distance at a constant ε", _apart_at_constant_rate(trial), 1e-12, claimed=0)
+    ]
     rows, panels = [], []
     terminal = 1 / (1 - ALPHA)
     for gamma, name in ((0.1, "ε falls to a tenth"), (10.0, "ε rises tenfold")):
@@ -63,18 +65,29 @@ def _measure(trial: Trial) -> Findings:
         checks.append(within(f"{name}: next step, torch", float(outside[CHANGE]), foretold[0], rel=1e-9))
         checks.append(within(f"{name}: next step, book", float(inside[CHANGE]), foretold[1], rel=1e-9))
         further = (1 - gamma) * ALPHA * terminal**2
-        checks.append(within(f"{name}: how much further the book goes", float((inside - outside).sum()), further, rel=1e-9))
-        rows.append([name, f"{float(outside[CHANGE - 1]):.4g}", *(f"{float(v[CHANGE]):.4g}" for v in (outside, inside))])
+        checks.append(
+            within(f"{name}: how much further the book goes", float((inside - outside).sum()), further, rel=1e-9)
+        )
+        rows.append(
+            [name, f"{float(outside[CHANGE - 1]):.4g}", *(f"{float(v[CHANGE]):.4g}" for v in (outside, inside))]
+        )
         shown = range(-20, 80)
-        curves = [Series(label, shown, v[CHANGE - 20 : CHANGE + 80]) for label, v in (("torch", outside), ("book", inside))]
+        curves = [
+            Series(label, shown, v[CHANGE - 20 : CHANGE + 80].tolist())
+            for label, v in (("torch", outside), ("book", inside))
+        ]
         panels.append(Panel("steps since the change", "length of a step / first ε‖g‖", curves, title=name, log="y"))
     columns = ["change", "step before", "next step, torch", "next step, book"]
     table = Table("Length of a step under a constant gradient, in units of the first ε‖g‖", columns, rows)
-    caption = "When the learning rate changes, torch's momentum changes its step at once; the book's comes round over 1/(1 - α) steps."
+    caption = (
+        "When the learning rate changes, torch's momentum changes its step at once; the book's comes round over "
+        "1/(1 - α) steps."
+    )
     notes = [
         "At a constant rate the two are one method, and a recipe can be carried over unchanged.",
-        "Under a schedule they are not: a velocity that holds ε remembers the rates of the past. After a cut by ten the "
-        "book's first step is nine times as long as torch's; with a warm-up torch's form takes the long steps at once.",
+        "Under a schedule they are not: a velocity that holds ε remembers the rates of the past. After a cut by ten "
+        "the book's first step is nine times as long as torch's; with a warm-up torch's form takes the long steps at "
+        "once.",
     ]
     return Findings(checks, [Figure(caption, panels)], [table], notes)
 
@@ -82,13 +95,13 @@ def _measure(trial: Trial) -> Findings:
 claim = Claim(
     slide=(24,),
     kind="EXACT",
-    statement="The book's momentum, with the learning rate inside the velocity, and torch.optim.SGD's, with it outside, "
-    "are the same at a constant rate and differ as soon as the rate changes.",
-    source="Goodfellow, Bengio & Courville 2016, eq. 8.15-8.16, against the documentation of torch.optim.SGD; Sutskever, "
-    "Martens, Dahl & Hinton 2013, eq. 1-2, have the book's form",
+    statement="The book's momentum, with the learning rate inside the velocity, and torch.optim.SGD's, with it "
+    "outside, are the same at a constant rate and differ as soon as the rate changes.",
+    source="Goodfellow, Bengio & Courville 2016, eq. 8.15-8.16, against the documentation of torch.optim.SGD; "
+    "Sutskever, Martens, Dahl & Hinton 2013, eq. 1-2, have the book's form",
     equation="book: v ← αv - εg, θ ← θ + v;   torch: m ← αm + g, θ ← θ - εm",
-    claimed="After ε → γε in terminal motion the next step is γε/(1 - α) in torch, αε/(1 - α) + γε in the book; the book "
-    "goes (1 - γ)εα/(1 - α)² further",
+    claimed="After ε → γε in terminal motion the next step is γε/(1 - α) in torch, αε/(1 - α) + γε in the book; the "
+    "book goes (1 - γ)εα/(1 - α)² further",
     setting="α = 0.9: a noisy ten-dimensional valley at a constant rate, and a constant gradient whose rate changes "
     f"once, after {CHANGE} steps, by a tenth or tenfold; float64, torch.optim.SGD itself with StepLR.",
     measure=_measure,

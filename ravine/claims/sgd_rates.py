@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ravine.claims._descent import exponent, seen, spread, walk
+from ravine.claims._descent import exponent, spread, walk
 from ravine.core.claim import Claim, Findings, Trial
 from ravine.core.evidence import between, reported
 from ravine.core.figure import Figure, Panel, Series
@@ -40,17 +40,17 @@ def _measure(trial: Trial) -> Findings:
         reported("exponent on |x| of the mean of all iterates", exponent(steps, mean)),
     ]
     curves = [
-        Series("½x², ε = 1/k", steps, strongly.mean(1)),
-        Series("|x|, ε = 1/√k", steps, last.mean(1)),
-        Series("|x|, mean of iterates", steps, mean.mean(1)),
+        Series("½x², ε = 1/k", steps, strongly.mean(1).tolist()),
+        Series("|x|, ε = 1/√k", steps, last.mean(1).tolist()),
+        Series("|x|, mean of iterates", steps, mean.mean(1).tolist()),
         Series("1/(2k)", steps, [0.5 / k for k in steps], kind="reference"),
         Series("½k^-½", steps, [0.5 * k**-0.5 for k in steps], kind="reference"),
     ]
     caption = "Excess error of stochastic descent: 1/k on a strongly convex function, 1/√k on a convex one."
     notes = [
         "The mean of the iterates falls faster on |x| than the 1/√k of the theory: in one dimension the walk goes to "
-        "and fro about the minimum, and errors of opposite sign cancel. The theory speaks of the worst convex function, "
-        "which this is not.",
+        "and fro about the minimum, and errors of opposite sign cancel. The theory speaks of the worst convex "
+        "function, which this is not.",
         "Rates are bounds for the worst function of a class; the lower bounds that make them sharp (Nemirovski & "
         "Yudin 1983; Agarwal et al. 2012) are theorems and are not tested here.",
     ]

@@ -43,20 +43,28 @@ def _measure(trial: Trial) -> Findings:
         checks.append(within(f"gain of eq. 8.15, α = {alpha}", float(summed[-1]), gain, rel=1e-9))
         checks.append(within(f"gain of an average, α = {alpha}", float(averaged[-1]), 1.0, rel=1e-9))
         rows.append([f"α = {alpha}", "1", f"{gain:.4g}", f"{float(summed[-1]):.6g}", f"{float(averaged[-1]):.6g}"])
-        series.append(Series(f"sum, α = {alpha}", range(1, 601), summed[:600]))
+        series.append(Series(f"sum, α = {alpha}", range(1, 601), summed[:600].tolist()))
         if alpha == ALPHAS[-1]:
-            series.append(Series("average, any α", range(1, 601), averaged[:600]))
+            series.append(Series("average, any α", range(1, 601), averaged[:600].tolist()))
     checks.append(at_most("sum at ε and average at ε/(1 - α): largest distance", _same_walk(trial, 0.9), 1e-12))
-    columns = ["", "gain of an average (the words)", "gain of eq. 8.15 (theory)", "eq. 8.15", "(1 - α)-weighted average"]
+    columns = [
+        "",
+        "gain of an average (the words)",
+        "gain of eq. 8.15 (theory)",
+        "eq. 8.15",
+        "(1 - α)-weighted average",
+    ]
     table = Table("Terminal speed under a constant gradient, in units of ε‖g‖: said, foretold, measured", columns, rows)
-    caption = "Speed under a constant gradient. Were v an average, it could not exceed ε‖g‖ and slide 25 would be false."
+    caption = (
+        "Speed under a constant gradient. Were v an average, it could not exceed ε‖g‖ and slide 25 would be false."
+    )
     notes = [
         "The deck says that v is an exponentially decaying average of the negative gradient. These are the book's own "
         "words (sec. 8.3.2); it is the book's equation 8.15, which the deck shows too, that says otherwise.",
-        "The weights ε, αε, α²ε, ... of eq. 8.15 add up to ε/(1 - α), not to 1: v is a decaying sum. Slide 25, the speed "
-        "ε‖g‖/(1 - α), follows from the sum and contradicts the word.",
-        "The difference is one of scale alone: an average at the learning rate ε/(1 - α) walks the same way. Who moves a "
-        "learning rate between Adam's or torch's dampened form and the book's is off by that factor, 10 at α = 0.9.",
+        "The weights ε, αε, α²ε, ... of eq. 8.15 add up to ε/(1 - α), not to 1: v is a decaying sum. Slide 25, the "
+        "speed ε‖g‖/(1 - α), follows from the sum and contradicts the word.",
+        "The difference is one of scale alone: an average at the learning rate ε/(1 - α) walks the same way. Who moves "
+        "a learning rate between Adam's or torch's dampened form and the book's is off by that factor, 10 at α = 0.9.",
     ]
     return Findings(checks, [Figure(caption, [Panel("step", "speed / ε‖g‖", series, log="xy")])], [table], notes)
 
@@ -65,7 +73,8 @@ claim = Claim(
     slide=(24,),
     kind="EXACT",
     statement="The velocity of momentum is an exponentially decaying average of the negative gradient.",
-    source="Kan Ren's slide 24 and the words of Goodfellow, Bengio & Courville 2016, sec. 8.3.2, against its eq. 8.15-8.16",
+    source="Kan Ren's slide 24 and the words of Goodfellow, Bengio & Courville 2016, sec. 8.3.2, against its eq. "
+    "8.15-8.16",
     equation="v ← αv - εg:   v = -ε Σ_j α^j g_{t-j},   weights that sum to ε/(1 - α)",
     claimed="An average under a constant gradient is that gradient: a gain of 1. Equation 8.15 gains 1/(1 - α)",
     setting="One float64 parameter under a gradient of 1, 2,500 steps of the book's form and of the form weighted by "
