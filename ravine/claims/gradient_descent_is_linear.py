@@ -88,7 +88,7 @@ def _measure(trial: Trial) -> Findings:
     pairs = (("training", training), ("test, above the true w", test))
     curves = [Series(label, drawn, (values / values[0])[:161].tolist()) for label, values in pairs]
     shares = [share for share in (logistic / logistic[0]).tolist() if share > 1e-13]  # below it is rounding
-    theirs = Series("training", range(len(shares)), shares)
+    theirs = Series("training", range(0, len(shares), 2), shares[::2])
     panels = [
         Panel("step k", "excess / excess at the start", curves, title="least squares", log="y"),
         Panel("step k", "excess / excess at the start", [theirs], title="logistic regression, digits", log="y"),

@@ -92,6 +92,10 @@ def _measure(trial: Trial) -> Findings:
         checks.append(
             reported(f"best rate of the run over that of the first 100, {steps} steps", estimate.ratio(ratios))
         )
+        taken = final.gather(1, first.argmin(1, keepdim=True))[:, 0] / final.amin(1)
+        checks.append(
+            reported(f"loss of the rate best after 100 over the best loss, {steps} steps", estimate.ratio(taken.tolist()))
+        )
         rows += [
             [f"{steps}", i + 1, f"{a:.3g}", f"{b:.3g}", f"{loss:.2g}"]
             for i, (a, b, loss) in enumerate(zip(early.tolist(), late.tolist(), final.amin(1).tolist(), strict=True))

@@ -54,8 +54,8 @@ def _measure(trial: Trial) -> Findings:
     rows = [[f"{kappa:g}", *steps.values()] for kappa, steps in zip(kappas, found, strict=True)]
     table = Table("Steps from (1, 1) to a distance of 1e-6", ["κ", *found[0]], rows)
     curves = [Series(name, kappas, [steps[name] for steps in found], kind="both") for name in found[0]]
-    curves += [Series("∝ κ", kappas, [7 * k for k in kappas], kind="reference")]
-    curves += [Series("∝ √κ", kappas, [7 * math.sqrt(k) for k in kappas], kind="reference")]
+    curves += [Series("∝ κ", kappas, [15 * k for k in kappas], kind="reference")]
+    curves += [Series("∝ √κ", kappas, [6 * math.sqrt(k) for k in kappas], kind="reference")]
     caption = "Steps to 1e-6 by condition number: gradient descent pays κ, momentum √κ."
     notes = [
         "Rate and momentum are set from the true smallest and largest curvature, which nobody knows of a network. With "
