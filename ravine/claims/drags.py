@@ -114,5 +114,5 @@ claim = Claim(
     setting="A particle of unit mass, semi-implicit Euler with h = 0.001 up to T = 200 (the viscous one is the "
     "book's momentum itself, h = 0.01): v₀ = 1 on flat ground; released at x = 3 on 0.05x² with μ = 0.5.",
     measure=_measure,
-    seconds=6,
+    seconds=4,
 )

@@ -100,5 +100,5 @@ claim = Claim(
     setting="J = ¼(x² - 1)² + 3/2 y² + ½xy from rest at (-1.8, 1.5), γ = 1, up to time 6.4, h from 0.4 to 0.00625; the "
     "motion by an eighth-order Runge-Kutta method at a tolerance of 1e-11.",
     measure=_measure,
-    seconds=2,
+    seconds=1,
 )

@@ -78,5 +78,5 @@ claim = Claim(
     "its best rate 2/(L + m), the heavy ball at Polyak's optimum, and both momentums at α = (√κ - 1)/(√κ + 1), ε = "
     "1/L.",
     measure=_measure,
-    seconds=12,
+    seconds=8,
 )

@@ -121,7 +121,7 @@ claim = Claim(
     slide=(23,),
     kind="STAT",
     statement="Generalization error cannot fall faster than O(1/k) in the number of examples, so that an optimizer "
-    "that converges faster than that only overfits: it gains nothing on new examples.",
+    "that converges faster than that presumably overfits: it gains nothing on new examples.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.3.1, p. 295-296 (after Cramér 1946, Rao 1945, Bottou & "
     "Bousquet 2008)",
     equation="E[excess] ≥ σ²d/k",
@@ -131,5 +131,5 @@ claim = Claim(
     "examples, 2,000 replicas; SGD at ε = 0.02 takes each example once, the average is over the last half of the "
     "steps.",
     measure=_measure,
-    seconds=10,
+    seconds=4,
 )

@@ -68,5 +68,5 @@ claim = Claim(
     setting="½x² and |x| in one dimension with unit Gaussian noise on the (sub)gradient, from x = 1, 4,000 replicas, "
     "k from 100 to 20,000; exponents with intervals over 20 groups of 200.",
     measure=_measure,
-    seconds=10,
+    seconds=9,
 )

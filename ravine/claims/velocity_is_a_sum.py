@@ -81,7 +81,7 @@ claim = Claim(
     setting="One float64 parameter under a gradient of 1, 2,500 steps of the book's form and of the form weighted by "
     "1 - α (torch's dampening = α); both on a noisy ten-dimensional valley, 500 steps.",
     measure=_measure,
-    seconds=4,
+    seconds=2,
     disagreement="D4",
     holds="SOURCE DOES NOT SAY IT",
 )
