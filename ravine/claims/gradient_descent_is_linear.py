@@ -110,7 +110,7 @@ claim = Claim(
     kind="RATE",
     statement="On a strongly convex problem full-batch gradient descent converges linearly: every step gains the same "
     "share of the excess error, which in theory beats the O(1/k) of stochastic descent.",
-    source="Goodfellow, Bengio & Courville 2016, sec. 8.3.1, p. 295; Nesterov 2004, thm 2.1.15",
+    source="Goodfellow, Bengio & Courville 2016, sec. 8.3.1, p. 295; Karimi, Nutini & Schmidt 2016, theorem 1",
     equation="J(θ_k) - min J ≤ (1 - m/L)^k (J(θ_0) - min J)   for ε = 1/L",
     claimed="ln(excess) falls along a straight line; its slope is 2 ln(1 - m/L) on a quadratic",
     setting="Full-batch SGD at ε = 1/L from 0, float64: least squares (200 × 10, 400 steps), and logistic regression "
