@@ -9,8 +9,25 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
-    # slide 25
+    # slide 21
+    "robbins-monro-conditions",
+    "lr-above-the-best-of-100",
+    # slide 23
+    "sgd-rates",
+    "no-rate-below-one-over-k",
+    "gradient-descent-is-linear",
+    # slides 24-25
+    "velocity-is-a-sum",
+    "schedules-tell-momentums-apart",
+    "momentum-root-kappa",
     "terminal-velocity",
+    # slide 26
+    "momentum-is-a-particle",
+    "drags",
+    # slide 27
+    "nesterov-doubles-the-exponent",
+    "nesterov-stochastic-rate",
+    "nesterov-damps-stiff-directions",
 )
 """In the order of the slides, which is that of the gallery."""
 
