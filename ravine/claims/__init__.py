@@ -9,6 +9,21 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
+    # slide 10
+    "small-batches-underuse-cores",
+    "memory-grows-with-batch",
+    "power-of-two-batches",
+    "curvature-needs-large-batches",
+    "batch-training-is-slower",
+    "small-batches-regularize",
+    # slide 11
+    "fresh-minibatches-unbiased",
+    "repeated-passes-bias-the-gradient",
+    "shuffling",
+    "shards-average-exactly",
+    # slide 22
+    "update-cost-constant",
+    "tolerance-before-one-pass",
     # slide 25
     "terminal-velocity",
 )
