@@ -1,4 +1,4 @@
-"""Slide 11: the gradient of a minibatch never seen before is an unbiased estimate of that of the generalization error."""
+"""Slide 11: the gradient of a minibatch never seen before estimates that of the generalization error without bias."""
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ def _gradient(net: Nets, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _scores(cells: Tensor, each: Tensor, exact: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Minibatches in rows of cells: how far their mean gradient is from the exact one, in standard errors; that mean."""
+    """Minibatches in rows of cells: how far their mean gradient is from the exact one, in standard errors; the mean."""
     batches = each[cells].mean(1)
     error = batches.std(0) / len(batches) ** 0.5
     return ((batches.mean(0) - exact) / error).numpy(), batches.mean(0).numpy()
@@ -85,8 +85,8 @@ claim = Claim(
     source="Goodfellow, Bengio & Courville 2016, sec. 8.1.3, eq. 8.7-8.9",
     equation="g = Σ_x Σ_y p(x, y) ∇L(f(x; θ), y)   and   ĝ = (1/m) ∇ Σ_i L(f(x_i; θ), y_i);   E ĝ = g",
     claimed="every coordinate of the mean of fresh minibatch gradients within 4 standard errors of the exact gradient",
-    setting="A world of 64 cells (16 words of 4 bits times 4 classes) whose p(x, y) is known, so that (8.8) is a sum; a "
-    "net of 5 tanh units; 20,000 minibatches of 8 at fixed parameters. Beside it: minibatches from one sample of 200.",
+    setting="A world of 64 cells (16 words of 4 bits times 4 classes) whose p(x, y) is known, so that (8.8) is "
+    "a sum; a net of 5 tanh units; 20,000 minibatches of 8 at fixed parameters. Beside it: minibatches from one sample of 200.",
     measure=_measure,
     seconds=1,
 )

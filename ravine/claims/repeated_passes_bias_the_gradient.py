@@ -1,4 +1,4 @@
-"""Slide 11: the first pass follows the generalization error; later passes follow a training error that falls below it."""
+"""Slide 11: the first pass follows the generalization error; later ones follow a training error that falls below."""
 
 import numpy as np
 import torch
