@@ -86,7 +86,8 @@ claim = Claim(
     equation="g = Σ_x Σ_y p(x, y) ∇L(f(x; θ), y)   and   ĝ = (1/m) ∇ Σ_i L(f(x_i; θ), y_i);   E ĝ = g",
     claimed="every coordinate of the mean of fresh minibatch gradients within 4 standard errors of the exact gradient",
     setting="A world of 64 cells (16 words of 4 bits times 4 classes) whose p(x, y) is known, so that (8.8) is "
-    "a sum; a net of 5 tanh units; 20,000 minibatches of 8 at fixed parameters. Beside it: minibatches from one sample of 200.",
+    "a sum; a net of 5 tanh units; 20,000 minibatches of 8 at fixed parameters. Beside it: "
+    "minibatches from one sample of 200.",
     measure=_measure,
     seconds=1,
 )
