@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 
+from ravine.core.errors import RavineError
+
 _PROGRAM = """
 import json, sys, time
 import torch
@@ -72,9 +74,10 @@ def step_seconds(
     Each repeat runs every size in turn for about that many seconds.
     """
     asked = {"widths": widths, "sizes": sizes, "threads": threads, "repeats": repeats, "seconds": seconds, "seed": seed}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, json.dumps(asked)], capture_output=True, text=True, check=True
-    )  # fmt: skip
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RavineError(f"the process that takes times ended with {done.returncode}: {done.stderr[-500:].strip()}")
     found: dict[tuple[int, int], list[float]] = {}
     for thread, size, time in json.loads(done.stdout):
         found.setdefault((thread, size), []).append(time)

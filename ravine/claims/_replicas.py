@@ -83,7 +83,7 @@ def splits(count: int, train: int, valid: int, chance: np.random.Generator, nois
     """Digits in float32; that share of the training labels is drawn anew from all classes. The rest is for tests."""
     x, y = digits()
     order = shuffles(count, SIZE, chance)
-    parts = [(x[rows].float(), y[rows]) for rows in order.split([train, valid, SIZE - train - valid], 1)]
+    parts = [(x[rows].float(), y[rows]) for rows in torch.split(order, [train, valid, SIZE - train - valid], 1)]
     labels = parts[0][1]
     wrong = torch.tensor(chance.random(labels.shape) < noise)
     drawn = torch.tensor(chance.integers(10, size=labels.shape))
@@ -135,7 +135,7 @@ def course(
     seen, look, at, end, there = 0, size / 8, [], passes * size, np.zeros((copies, len(lrs)), bool)
     while seen < end:
         order = shuffles(copies, size, chance).repeat_interleave(len(lrs), 0)
-        for part in order.split(batch, 1):
+        for part in torch.split(order, batch, 1):
             x, y = wide.train if batch >= size else (wide.train[0][rows, part], wide.train[1][rows, part])
             descend(found, entropies(found, x, y), lr)
             seen += part.shape[1]

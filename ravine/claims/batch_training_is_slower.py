@@ -7,7 +7,7 @@ import numpy as np
 from ravine.claims._replicas import HIDDEN, Course, course, nets, splits
 from ravine.core.claim import Claim, Findings, Table, Trial
 from ravine.core.evidence import at_least, covers, reported
-from ravine.core.figure import Figure, Panel, Series
+from ravine.core.figure import Figure, Panel, Series, floats
 from ravine.racing.estimate import mean, ratio
 
 TRAIN, TARGET = 1000, 0.01
@@ -85,14 +85,14 @@ def _figure(
     curves = []
     for size, found in courses.items():
         column = factors.index(best[size][0].factor)
-        curves.append(Series(f"b = {size}", found.passes, 100 * found.error[:, :, column].mean(1)))
+        curves.append(Series(f"b = {size}", floats(found.passes), floats(100 * found.error[:, :, column].mean(1))))
     last = max(found.passes[-1] for found in courses.values())
     curves.append(Series("target", [0.125, last], [100 * TARGET, 100 * TARGET], kind="reference"))
     tuned = []
     for size, (_, means) in best.items():
         there = np.isfinite(means)
         lrs = LR * size**0.5 * np.array(factors)
-        tuned.append(Series(f"b = {size}", lrs[there], means[there], kind="both"))
+        tuned.append(Series(f"b = {size}", floats(lrs[there]), floats(means[there]), kind="both"))
     return Figure(
         "Training error at each batch size's best learning rate, and how that was found: the larger the batch, the "
         "larger the learning rate it bears, and the more passes through the data it needs.",

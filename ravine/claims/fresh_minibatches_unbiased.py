@@ -8,7 +8,7 @@ from ravine.claims._finite_world import World, world
 from ravine.claims._replicas import Nets, entropies, nets
 from ravine.core.claim import Claim, Findings, Trial
 from ravine.core.evidence import at_least, at_most, reported, within
-from ravine.core.figure import Figure, Panel, Series
+from ravine.core.figure import Figure, Panel, Series, floats
 
 M, HIDDEN = 8, 5
 
@@ -59,8 +59,8 @@ def _measure(trial: Trial) -> Findings:
         "exact gradient of the generalization error",
         "mean of minibatch gradients",
         [
-            Series("fresh examples", exact, means, kind="points"),
-            Series("200 examples used again", exact, means_again, kind="points"),
+            Series("fresh examples", floats(exact), floats(means), kind="points"),
+            Series("200 examples used again", floats(exact), floats(means_again), kind="points"),
             Series("equal", [float(exact.min()), float(exact.max())], [float(exact.min()), float(exact.max())],
                    kind="reference"),
         ],

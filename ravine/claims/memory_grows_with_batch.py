@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from ravine.core.claim import Claim, Findings, Trial
 from ravine.core.evidence import at_least, at_most, reported, within
-from ravine.core.figure import Figure, Panel, Series
+from ravine.core.figure import Figure, Panel, Series, floats
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CHUNK = 16
@@ -38,7 +38,7 @@ def _kept(net: nn.Module, x: Tensor, y: Tensor, share: float = 1.0) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda saved: saved):
         loss = F.cross_entropy(net(x), y)
-    (share * loss).backward()
+    torch.autograd.backward(share * loss)
     return sum(kept.values())
 
 
@@ -47,7 +47,7 @@ def _gradient(net: nn.Module, x: Tensor, y: Tensor, chunk: int) -> tuple[Tensor,
     net.zero_grad()
     most = max(  # cloned, since a view's storage is that of everything it is a view of
         _kept(net, part.clone(), labels.clone(), len(part) / len(x))
-        for part, labels in zip(x.split(chunk), y.split(chunk), strict=True)
+        for part, labels in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True)
     )
     return torch.cat([part.grad.flatten() for part in net.parameters() if part.grad is not None]), most
 
@@ -72,9 +72,9 @@ def _measure(trial: Trial) -> Findings:
         reported("KiB of the parameters", sum(part.nbytes for part in net.parameters()) / KIB),
     ]
     series = [
-        Series("all at once", SIZES, together / KIB, kind="both"),
-        Series(f"in pieces of {CHUNK}", SIZES, in_turn / KIB, kind="both"),
-        Series("straight line", SIZES, (slope * sizes + offset) / KIB, kind="reference"),
+        Series("all at once", SIZES, floats(together / KIB), kind="both"),
+        Series(f"in pieces of {CHUNK}", SIZES, floats(in_turn / KIB), kind="both"),
+        Series("straight line", SIZES, floats((slope * sizes + offset) / KIB), kind="reference"),
     ]
     caption = "Memory that the forward pass keeps for the backward pass. Worked on piece by piece, it stops growing."
     return Findings(checks, [Figure(caption, [Panel("examples in a batch", "kept (KiB)", series, log="xy")])], notes=[

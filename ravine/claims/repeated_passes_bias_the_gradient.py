@@ -30,7 +30,7 @@ def _gaps(trial: Trial, count: int, passes: int) -> tuple[np.ndarray, np.ndarray
     gaps, errors = [], []
     for epoch in range(passes):
         order = shuffles(count, N, trial.numpy("order", epoch))
-        for part in owned.gather(1, order).split(M, 1):
+        for part in torch.split(owned.gather(1, order), M, 1):
             losses = entropies(net, this.x[part], this.y[part])
             with torch.no_grad():
                 error = _exact(net, this)

@@ -10,7 +10,7 @@ from ravine.core.evidence import at_least, at_most
 
 BATCH = 256
 SHARDS = (2, 4, 8, 16)
-UNEQUAL = (160, 64, 24, 8)
+UNEQUAL = [160, 64, 24, 8]
 
 
 def _net(normalized: bool, chance: torch.Generator) -> nn.Module:
@@ -29,17 +29,17 @@ def _gradient(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([part.flatten() for part in found])
 
 
-def _apart(net: nn.Module, x: Tensor, y: Tensor, sizes: tuple[int, ...], *, weighted: bool = True) -> float:
+def _apart(net: nn.Module, x: Tensor, y: Tensor, sizes: list[int], *, weighted: bool = True) -> float:
     """The average over the shards beside the gradient of the whole batch, relative to its length."""
-    parts = [_gradient(net, *part) for part in zip(x.split(sizes), y.split(sizes), strict=True)]
+    parts = [_gradient(net, *part) for part in zip(torch.split(x, sizes), torch.split(y, sizes), strict=True)]
     shares = [size / len(x) if weighted else 1 / len(sizes) for size in sizes]
     average = torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(0)
     whole = _gradient(net, x, y)
     return float((average - whole).norm() / whole.norm())
 
 
-def _equal(count: int) -> tuple[int, ...]:
-    return (BATCH // count,) * count
+def _equal(count: int) -> list[int]:
+    return [BATCH // count] * count
 
 
 def _measure(trial: Trial) -> Findings:

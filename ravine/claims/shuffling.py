@@ -23,7 +23,7 @@ def _train(data: Split, trial: Trial, passes: int, order: Order) -> np.ndarray:
     net = [part.detach().float().requires_grad_() for part in nets(count, 64, HIDDEN, 10, trial.torch("start"))]
     lr, rows, found = torch.full((count,), LR), torch.arange(count)[:, None], []
     for one in range(passes):
-        for part in order(one).split(BATCH, 1):
+        for part in torch.split(order(one), BATCH, 1):
             descend(net, entropies(net, data.train[0][rows, part], data.train[1][rows, part]), lr)
         found.append(100 * accuracies(net, *data.test).numpy())
     return np.array(found)
@@ -62,8 +62,8 @@ def _measure(trial: Trial) -> Findings:
 claim = Claim(
     slide=(11,),
     kind="STAT",
-    statement="Minibatches must be drawn at random, so examples in a meaningful order must be shuffled. To shuffle once "
-    "and keep that order for every pass is enough.",
+    statement="Minibatches must be drawn at random, so examples in a meaningful order must be shuffled. To shuffle "
+    "once and keep that order for every pass is enough.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.1.3",
     claimed="digits sorted by class: one pass loses 20 points or more; shuffled once or for every pass: within 1 point",
     setting=f"{TRAIN:,} digits to train on and 797 to test, 40 random splits; 32 tanh units, plain SGD, learning rate "

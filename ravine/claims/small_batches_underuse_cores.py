@@ -1,6 +1,7 @@
 """Slide 10: batches that are too small leave a machine's cores with too little to do."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ravine.claims._machine import cores, step_seconds
 from ravine.core.claim import Claim, Findings, Table, Trial
@@ -10,15 +11,16 @@ from ravine.racing.estimate import ratio
 
 WIDTHS = [256, 512, 512, 10]
 SIZES = [1, 4, 16, 64, 256, 1024]
+Array = NDArray[np.float64]
 Times = dict[tuple[int, int], list[float]]
 
 
-def _per_second(times: Times, threads: int, size: int) -> np.ndarray:
+def _per_second(times: Times, threads: int, size: int) -> Array:
     """Examples a second, of every repeat."""
     return size / np.array(times[threads, size])
 
 
-def _gain(times: Times, threads: int, size: int) -> np.ndarray:
+def _gain(times: Times, threads: int, size: int) -> Array:
     """How many times as fast all threads are as one, of every repeat."""
     return _per_second(times, threads, size) / _per_second(times, 1, size)
 

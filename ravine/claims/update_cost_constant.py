@@ -34,7 +34,7 @@ def _updates(size: int, trial: Trial) -> tuple[Callable[[], None], Callable[[], 
 
     def update(inputs: torch.Tensor, labels: torch.Tensor) -> None:
         optimizer.zero_grad()
-        F.mse_loss(net(inputs), labels).backward()
+        torch.autograd.backward(F.mse_loss(net(inputs), labels))
         optimizer.step()
 
     def minibatch() -> None:
@@ -78,10 +78,9 @@ def _measure(trial: Trial) -> Findings:
         Series("gradient descent, all", sizes, np.median(whole, 0), whole.min(0), whole.max(0), kind="both"),
     ]
     caption = "Time of an update by the size of the training set: medians; band: from the fastest to the slowest."
-    return Findings(checks, [Figure(caption, [Panel("training examples N", "time of an update (s)", series, log="xy")])],
-                    [table], [
-        "What does grow a little is the time to fetch a few rows from a larger memory, once the data no longer fit "
-        "into the processor's caches.",
+    panel = Panel("training examples N", "time of an update (s)", series, log="xy")
+    return Findings(checks, [Figure(caption, [panel])], [table], [
+        "An update fetches 64 rows wherever they lie; what can still grow is the time to reach into a larger memory.",
     ])  # fmt: skip
 
 
