@@ -39,24 +39,21 @@ def step(size):
     loss.backward()
     optimizer.step()
 
-def seconds(size, steps):
-    start = time.perf_counter()
-    for _ in range(steps):
+def seconds(size, limit):
+    start, steps, passed = time.perf_counter(), 0, 0.0
+    while steps < 3 or passed < limit:
         step(size)
-    return (time.perf_counter() - start) / steps
+        steps, passed = steps + 1, time.perf_counter() - start
+    return passed / steps
 
 found = []
-for threads in asked["threads"]:
-    torch.set_num_threads(threads)
-    for size in asked["sizes"]:
-        seconds(size, 2)
-steps = {size: max(3, int(asked["seconds"] / seconds(size, 3))) for size in asked["sizes"]}
-for _ in range(asked["repeats"]):
+for repeat in range(asked["repeats"] + 1):
     for threads in asked["threads"]:
         torch.set_num_threads(threads)
-        seconds(asked["sizes"][0], 2)
         for size in asked["sizes"]:
-            found.append((threads, size, seconds(size, steps[size])))
+            time_of_one = seconds(size, asked["seconds"] if repeat else 0)
+            if repeat:  # the first is for warming up
+                found.append((threads, size, time_of_one))
 print(json.dumps(found))
 """
 
