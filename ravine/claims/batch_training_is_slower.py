@@ -6,7 +6,7 @@ import numpy as np
 
 from ravine.claims._replicas import HIDDEN, Course, course, nets, splits
 from ravine.core.claim import Claim, Findings, Table, Trial
-from ravine.core.evidence import at_least, covers, reported
+from ravine.core.evidence import at_least, inside, reported
 from ravine.core.figure import Figure, Panel, Series, floats
 from ravine.racing.estimate import mean, ratio
 
@@ -52,12 +52,14 @@ def _measure(trial: Trial) -> Findings:
     courses = _courses(trial, trial.pick(quick=5, normal=10), factors)
     best = {size: _best(found, factors) for size, found in courses.items()}
     online, batch = best[1][0], best[TRAIN][0]
+    apart = (100 * (batch.test - online.test)).tolist()
     checks = [
         at_least(
             "epochs to 1 % training error, batch / online, each at its best learning rate",
             ratio((batch.passes / online.passes).tolist()), 10, claimed="often orders of magnitude",
         ),
-        covers("test accuracy then, batch - online (points)", mean((100 * (batch.test - online.test)).tolist()), 0),
+        inside("test accuracy then, batch - online (points)", mean(apart, 0.9), -1, 1, claimed="no apparent difference"),
+        reported("the same, with 95 %", mean(apart)),
         reported("best learning rate for online training", LR * online.factor),
         reported("best for batch training, over that for online training: mean gradients",
                  batch.factor / online.factor * TRAIN**0.5),
@@ -74,8 +76,6 @@ def _measure(trial: Trial) -> Findings:
         "The mean of the gradients is taken; in the paper's form, which sums them, a learning rate is b times smaller.",
         "An epoch costs the same arithmetic at every batch size, but not the same time: on hardware that works on many "
         "examples at once, an epoch of large batches is faster, which the count of epochs leaves out.",
-        "That a difference of accuracies is not significant does not show that there is none; the claim "
-        "small-batches-regularize tests for equivalence.",
     ])  # fmt: skip
 
 
@@ -108,10 +108,14 @@ claim = Claim(
     "no apparent difference in accuracy. (This is what the source that slide 10 cites says.)",
     source="Wilson & Martinez 2003, The general inefficiency of batch training for gradient descent learning, Neural "
     "Networks 16, abstract",
-    claimed="at least 10 times as many epochs for the same training error; no significant difference in accuracy",
+    claimed="at least 10 times as many epochs for the same training error; no difference in accuracy of a point",
     setting="1,000 digits to train on and 797 to test, 10 random splits; 32 tanh units, cross-entropy, plain SGD from "
     "the same starts, float32; seven learning rates for each batch size, a factor of two apart around 0.1 sqrt(b); the "
     "best is that with the fewest epochs to 1 % training error.",
+    changed="First: the 95 % interval of the difference in accuracy holds 0. With 10 splits it did, 0.06 [-0.54, 0.66]; "
+    "with the 5 of the quick scale it did not, 0.25 [0.005, 0.50]. That criterion is wrong: it fails one time in twenty "
+    "where there is no difference at all, and the more splits there are, the smaller the differences it objects to. "
+    "Now an equivalence is asked for: the 90 % interval lies within 1 point.",
     measure=_measure,
-    seconds=80,
+    seconds=40,
 )

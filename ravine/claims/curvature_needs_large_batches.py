@@ -113,5 +113,5 @@ claim = Claim(
     "strong it is, which gives 0.8. What the claim says, that a hundred times as many examples are needed, is now "
     "tested as such, and the first criterion is kept as a condition.",
     measure=_measure,
-    seconds=10,
+    seconds=12,
 )

@@ -148,5 +148,5 @@ claim = Claim(
     disagreement="D1",
     holds="SOURCE DOES NOT SAY IT",
     measure=_measure,
-    seconds=200,
+    seconds=160,
 )

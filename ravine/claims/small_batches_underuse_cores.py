@@ -48,7 +48,7 @@ def _measure(trial: Trial) -> Findings:
     notes = [
         "Two things make a large batch cheap for each example: the fixed cost of a step is shared, which one thread "
         "shows too, and the cores share the work. Only the second is about cores, hence the second check.",
-        "Times of a shared machine; the ratios are of interleaved repeats.",
+        "Where other work keeps the cores busy, several threads wait for one another and can be slower than one.",
     ]
     if many == 1:
         notes.append("There is one core here: only the fixed cost of a step could be seen.")

@@ -94,5 +94,5 @@ claim = Claim(
     "SGD, float32, one thread; medians of 9 interleaved repeats of 300 updates. Control: updates on all examples.",
     alone=True,
     measure=_measure,
-    seconds=15,
+    seconds=10,
 )
