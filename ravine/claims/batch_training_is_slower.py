@@ -58,7 +58,8 @@ def _measure(trial: Trial) -> Findings:
             "epochs to 1 % training error, batch / online, each at its best learning rate",
             ratio((batch.passes / online.passes).tolist()), 10, claimed="often orders of magnitude",
         ),
-        inside("test accuracy then, batch - online (points)", mean(apart, 0.9), -1, 1, claimed="no apparent difference"),
+        inside("test accuracy then, batch - online (points)", mean(apart, 0.9), -1, 1,
+               claimed="no apparent difference"),
         reported("the same, with 95 %", mean(apart)),
         reported("best learning rate for online training", LR * online.factor),
         reported("best for batch training, over that for online training: mean gradients",
@@ -112,9 +113,9 @@ claim = Claim(
     setting="1,000 digits to train on and 797 to test, 10 random splits; 32 tanh units, cross-entropy, plain SGD from "
     "the same starts, float32; seven learning rates for each batch size, a factor of two apart around 0.1 sqrt(b); the "
     "best is that with the fewest epochs to 1 % training error.",
-    changed="First: the 95 % interval of the difference in accuracy holds 0. With 10 splits it did, 0.06 [-0.54, 0.66]; "
-    "with the 5 of the quick scale it did not, 0.25 [0.005, 0.50]. That criterion is wrong: it fails one time in twenty "
-    "where there is no difference at all, and the more splits there are, the smaller the differences it objects to. "
+    changed="First: the 95 % interval of the difference in accuracy holds 0. With 10 splits it did, 0.06 [-0.54, "
+    "0.66]; with the 5 of the quick scale it did not, 0.25 [0.005, 0.50]. That criterion is wrong: it fails one time in "
+    "twenty where there is no difference at all, and the more splits there are, the smaller a difference it objects to. "
     "Now an equivalence is asked for: the 90 % interval lies within 1 point.",
     measure=_measure,
     seconds=40,
