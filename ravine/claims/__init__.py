@@ -9,14 +9,29 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
+    # slide 10
+    "small-batches-underuse-cores",
+    "memory-grows-with-batch",
+    "power-of-two-batches",
+    "curvature-needs-large-batches",
+    "batch-training-is-slower",
+    "small-batches-regularize",
+    # slide 11
+    "fresh-minibatches-unbiased",
+    "repeated-passes-bias-the-gradient",
+    "shuffling",
+    "shards-average-exactly",
     # slide 21
     "robbins-monro-conditions",
     "lr-above-the-best-of-100",
+    # slide 22
+    "update-cost-constant",
+    "tolerance-before-one-pass",
     # slide 23
     "sgd-rates",
     "no-rate-below-one-over-k",
     "gradient-descent-is-linear",
-    # slides 24-25
+    # slides 24 and 25
     "velocity-is-a-sum",
     "schedules-tell-momentums-apart",
     "momentum-root-kappa",
