@@ -9,8 +9,25 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
+    # slide 15
+    "weight-space-symmetry",
     # slide 25
     "terminal-velocity",
+    # slide 38
+    "delta-bar-delta-on-axes",
+    "lr-is-hardest",
+    # slide 39
+    "adagrad-lr-decays",
+    # slide 40
+    "rmsprop-forgets",
+    "rmsprop-first-step-bias",
+    # slide 42
+    "adam-bias-correction",
+    "adam-scale-invariance",
+    "adam-can-fail",
+    # slide 43
+    "escaping-the-saddle",
+    "momentum-overshoots-on-beale",
 )
 """In the order of the slides, which is that of the gallery."""
 
