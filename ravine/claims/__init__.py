@@ -18,12 +18,18 @@ CLAIMS = (
     "lr-is-hardest",
     # slide 39
     "adagrad-lr-decays",
+    "adagrad-stalls-in-the-bowl",
+    "adagrad-rare-features",
     # slide 40
     "rmsprop-forgets",
     "rmsprop-first-step-bias",
+    "epsilon-inside-the-root",
+    # slide 41
+    "rmsprop-nesterov",
     # slide 42
     "adam-bias-correction",
     "adam-scale-invariance",
+    "adam-lr-tolerance",
     "adam-can-fail",
     # slide 43
     "escaping-the-saddle",

@@ -65,9 +65,8 @@ def _training(trial: Trial) -> tuple[list[Check], Table]:
         worse = ratio((losses[1] / losses[0]).tolist())
         checks.append(above(f"loss after {steps} steps, without / with, ρ2 = {beta2}", worse, 1, role="condition"))
         rows.append((beta2, f"{losses[0].mean():.3f}", f"{losses[1].mean():.3f}", str(worse)))
-    return checks, Table(f"Training loss after {steps} steps at the best of {len(RATES)} learning rates, digits "
-    "(means)",
-                         ("ρ2", "with correction", "without", "ratio"), rows)  # fmt: skip
+    title = f"Training loss after {steps} steps at the best of {len(RATES)} learning rates, digits (means)"
+    return checks, Table(title, ("ρ2", "with correction", "without", "ratio"), rows)
 
 
 def _measure(trial: Trial) -> Findings:
