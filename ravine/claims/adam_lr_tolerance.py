@@ -1,7 +1,7 @@
 """Slide 42: how wrong the learning rate may be: Adam beside SGD and momentum."""
 
 import math
-from itertools import islice
+from itertools import islice, pairwise, product
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from ravine.claims._small_net import Net, batches, digits
 from ravine.claims._walk import walk
 from ravine.core.claim import Claim, Findings, Table, Trial
-from ravine.core.evidence import Check, at_least
+from ravine.core.evidence import Check, Estimate, at_least
 from ravine.core.figure import Figure, Panel, Series
 from ravine.core.rule import Rule
 from ravine.racing.estimate import mean
@@ -42,17 +42,29 @@ def _losses(rule: Rule, scale: float, seeds: list[int], marks: tuple[int, ...]) 
     return found  # type: ignore[return-value]
 
 
-def _width(losses: Tensor) -> float:
-    """Decades about the best rate in which the loss is at most twice the best one; between rates, by its logarithm."""
-    logs = (losses / losses.min()).log2().tolist()
-    best = logs.index(0.0)
+def _width(losses: Tensor, best: float) -> float:
+    """Decades about the rule's best rate in which the loss is at most twice `best`; between rates, by its logarithm."""
+    logs = (losses / best).log2().tolist()
+    place = logs.index(min(logs))
+    if logs[place] > 1:
+        return 0.0
     width = 0.0
-    for side in (logs[best:], logs[best::-1]):
-        for near, far in zip(side, side[1:], strict=False):
+    for side in (logs[place:], logs[place::-1]):
+        for near, far in pairwise(side):
             width += STEP if far <= 1 else STEP * (1 - near) / (far - near)
             if far > 1:
                 break
     return width
+
+
+def _widths(losses: dict[str, Tensor], common: bool) -> dict[str, list[float]]:
+    """By rule and seed, about the best loss of all rules or of the rule's own."""
+    all_best = torch.stack([one.amin(1) for one in losses.values()]).amin(0)
+    best = {name: all_best if common else one.amin(1) for name, one in losses.items()}
+    return {
+        name: [_width(row, float(low)) for row, low in zip(one, best[name], strict=True)]
+        for name, one in losses.items()
+    }
 
 
 def _measure(trial: Trial) -> Findings:
@@ -60,29 +72,42 @@ def _measure(trial: Trial) -> Findings:
     marks = trial.pick(quick=(50, 150), normal=(100, 400))
     checks: list[Check] = []
     rows, series = [], []
-    for scale, what in ((1.0, "pixels in [0, 1]"), (16.0, "pixels in [0, 16]")):
+    for scale, inputs in ((1.0, "pixels in [0, 1]"), (16.0, "pixels in [0, 16]")):
         found = {name: _losses(rule, scale, seeds, marks) for name, rule in RULES.items()}
-        for mark, steps in enumerate(marks):
-            for kind, judged in enumerate(("training", "validation")):
-                widths = {name: [_width(one) for one in losses[mark][kind]] for name, losses in found.items()}
-                rows.append((what, steps, judged, *(str(mean(w)) for w in widths.values())))
-                for other in ("SGD", "momentum"):
-                    gaps = mean([a - b for a, b in zip(widths["Adam"], widths[other], strict=True)])
-                    text = f"decades, Adam less {other}: {judged} loss, {steps} steps, {what}"
-                    deciding = scale == 1 and judged == "training" and other == "SGD"
-                    checks.append(at_least(text, gaps, 0, role="claim" if deciding else "condition"))
+        for mark, kind, common in product((0, 1), (0, 1), (True, False)):
+            losses = {name: one[mark][kind] for name, one in found.items()}
+            widths = _widths(losses, common)
+            what = (inputs, marks[mark], ("training", "validation")[kind], "all rules" if common else "own")
+            rows.append((*what, *(str(mean(width)) for width in widths.values())))
+            decides = scale == 1 and kind == 0 and not common
+            if decides or mark == 1:
+                text = f"{what[2]} loss, {what[1]} steps, {inputs}, best of {what[3]}"
+                checks.append(
+                    at_least(
+                        f"decades, Adam less SGD: {text}", _gap(widths), 0, role="claim" if decides else "condition"
+                    )
+                )
         if scale == 1:
             series = [Series(name, RATES.tolist(), losses[-1][0].mean(0).tolist(), kind="both")
                       for name, losses in found.items()]  # fmt: skip
     caption = "The training loss after the last step by learning rate: how wide the valley is, on a logarithmic scale."
     figure = Figure(caption, [Panel("learning rate", "training loss / nats (mean)", series, log="xy")])
-    table = Table("Decades of learning rates within twice the best loss", ("inputs", "steps", "loss", *RULES), rows)
+    columns = ("inputs", "steps", "loss", "best loss of", *RULES)
+    table = Table("Decades of learning rates within twice the best loss", columns, rows)
     return Findings(checks, [figure], [table], NOTES)
 
 
+def _gap(widths: dict[str, list[float]]) -> Estimate:
+    return mean([a - b for a, b in zip(widths["Adam"], widths["SGD"], strict=True)])
+
+
 NOTES = (
-    "A width is that of the valley on a logarithmic scale; where the valley lies is another matter. Adam's stays near "
-    "0.01 whatever the scale of inputs, and that of SGD moves with it.",
+    "After 400 steps Adam's best training loss is so low that fewer rates come within twice of it than of SGD's best. "
+    "By validation loss, or early in training, Adam's valley is the wider one.",
+    "A rule that does badly looks tolerant: where SGD's best loss is not below half of guessing, every rate is within "
+    "twice of it. Measured against the best loss of all rules the same valleys are much narrower for SGD; but that "
+    "measures speed as well.",
+    "Momentum's valley is about as wide as Adam's.",
 )
 
 claim = Claim(
@@ -93,8 +118,8 @@ claim = Claim(
     source="Goodfellow, Bengio & Courville 2016, sec. 8.5.3",
     claimed="The learning rates that end within twice the best loss span at least as many decades for Adam as for SGD",
     setting="One hidden layer of 16 rectified units on scikit-learn's digits, batches of 64, 27 rates from 1e-5 to 32, "
-    "5 seeds, 100 and 400 steps, pixels in [0, 1]. Conditions: validation loss, momentum 0.9 for SGD, pixels in [0, "
-    "16].",
+    "5 seeds, 100 and 400 steps, pixels in [0, 1], twice the best training loss of each rule. Conditions: validation "
+    "loss, pixels in [0, 16], twice the best loss of all rules.",
     measure=_measure,
-    seconds=60,
+    seconds=12,
 )

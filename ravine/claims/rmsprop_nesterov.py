@@ -1,4 +1,4 @@
-"""Slide 41: RMSProp with Nesterov momentum: what it becomes without RMSProp, and whether it is quicker than without it."""
+"""Slide 41: RMSProp with Nesterov momentum: what it becomes without RMSProp, and whether it is quicker."""
 
 import math
 
@@ -28,6 +28,10 @@ def _bowl(basis: Tensor, p: Tensor) -> Tensor:
     return torch.einsum("sij,...sj->...si", basis, along)
 
 
+def _loss(basis: Tensor, p: Tensor) -> Tensor:
+    return 0.5 * (p * _bowl(basis, p)).sum(-1)
+
+
 def _visited(rule: Rule, state: State, start: Tensor, lr: float, basis: Tensor, steps: int) -> Tensor:
     """The parameters that count, θ, after each step, from a state of one's own."""
     p, found = start, []
@@ -40,7 +44,7 @@ def _visited(rule: Rule, state: State, start: Tensor, lr: float, basis: Tensor, 
 
 def _as_written(basis: Tensor, start: Tensor) -> list[Check]:
     """Algorithm 8.6 and Algorithm 8.3 written out beside the chain of rules."""
-    lr, steps = 1e-2, 100
+    lr, steps = 1e-2, 20
     theta, v, r, formula = start, torch.zeros_like(start), torch.zeros_like(start), []
     nag, w, plain = start, torch.zeros_like(start), []
     for _ in range(steps):
@@ -61,7 +65,7 @@ def _as_written(basis: Tensor, start: Tensor) -> list[Check]:
     zero = torch.zeros_like(start)
     nans = [float(_visited(one, one.start(zero), zero, lr, basis, 1).isnan().double().mean()) for one in (bare, BOTH)]
     return [
-        at_most("distance to Algorithm 8.6 written out, 100 steps", first, 1e-9),
+        at_most("distance to Algorithm 8.6 written out, 20 steps", first, 1e-9),
         at_most("distance to Nesterov momentum, Algorithm 8.3, with r = 1", second, 1e-12),
         within("share of weights that are not a number after a gradient of 0, as written", nans[0], 1, tol=0),
         within("the same with δ inside the root", nans[1], 0, tol=0),
@@ -69,12 +73,12 @@ def _as_written(basis: Tensor, start: Tensor) -> list[Check]:
 
 
 def _on_bowls(basis: Tensor, start: Tensor, most: int) -> dict[str, tuple[Tensor, int]]:
-    """Steps until the gradient's norm is a hundredth of the first one: by seed, at the best rate."""
+    """Steps until the loss is 1e-4 of the first one: by seed, at the best rate."""
     found = {}
-    goal = 0.01 * _bowl(basis, start).norm(dim=-1)
+    goal = 1e-4 * _loss(basis, start)
     for name, rule in (("RMSProp", PLAIN), ("with Nesterov", BOTH)):
         points = walk(rule, lambda p: _bowl(basis, p), start.expand(len(RATES), *start.shape), RATES[:, None, None])
-        found[name] = best(steps_until(lambda p: _bowl(basis, p).norm(dim=-1) <= goal, points, most))
+        found[name] = best(steps_until(lambda p: _loss(basis, p) <= goal, points, most))
     return found
 
 
@@ -108,8 +112,11 @@ def _measure(trial: Trial) -> Findings:
         rows.append((where, f"{plain.median():g}", f"{both.median():g}", str(ratio((plain / both).tolist())),
                      *(f"{RATES[found[name][1]]:.2g}" for name in found)))  # fmt: skip
     columns = ("problem", "RMSProp", "with Nesterov", "ratio", "best rate", "best rate, with Nesterov")
-    series = [Series(f"{name}, {where}", range(1, count + 1), steps.tolist(), kind="points")
-              for where, found in (("bowl", bowls), ("digits", nets)) for name, (steps, _) in found.items()]  # fmt: skip
+    series = [
+        Series(f"{name}, {where}", range(1, count + 1), steps.tolist(), kind="points")
+        for where, found in (("bowl", bowls), ("digits", nets))
+        for name, (steps, _) in found.items()
+    ]
     figure = Figure("Steps to the goal by seed, each at the best of 15 learning rates.",
                     [Panel("seed", "steps", series, log="y")])  # fmt: skip
     return Findings(checks, [figure], [Table("Steps to the goal (medians)", columns, rows)], NOTES)
@@ -127,9 +134,9 @@ claim = Claim(
     source="Goodfellow, Bengio & Courville 2016, Alg. 8.6",
     equation="g at θ + αv;   r ← ρ r + (1 - ρ) g²;   v ← αv - ε g / √r;   θ ← θ + v",
     claimed="With r = 1 it is Nesterov momentum; it needs no more steps than RMSProp in at least 3 of 5 seeds",
-    setting="ρ = α = 0.9. Five randomly turned bowls, 20 float64 dimensions, condition number 1000, until the "
-    "gradient's norm is a hundredth; one hidden layer on scikit-learn's digits until the training loss is 0.1, 5 "
-    "seeds. Each rule at the best of 15 rates.",
+    setting="ρ = α = 0.9. Five randomly turned bowls, 20 float64 dimensions, condition number 1000, until the loss is "
+    "1e-4 of the first one; one hidden layer on scikit-learn's digits until the training loss is 0.1, 5 seeds. Each "
+    "rule at the best of 15 rates.",
     measure=_measure,
-    seconds=20,
+    seconds=6,
 )
