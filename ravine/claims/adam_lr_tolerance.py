@@ -107,7 +107,7 @@ NOTES = (
     "A rule that does badly looks tolerant: where SGD's best loss is not below half of guessing, every rate is within "
     "twice of it. Measured against the best loss of all rules the same valleys are much narrower for SGD; but that "
     "measures speed as well.",
-    "Momentum's valley is about as wide as Adam's.",
+    "By its own best loss, momentum's valley is about as wide as Adam's.",
 )
 
 claim = Claim(

@@ -84,7 +84,7 @@ def _figure(paths: dict[str, Tensor], distances: dict[str, Tensor]) -> Figure:
     caption += "as the distance to the minimum, which SGD never lets grow, and reaches later."
     limits = [-0.5, 4, -1.5, 2]
     return Figure(caption, [Panel("x", "y", ways, ground=ground, limits=limits),
-                            Panel("step + 1", "distance to the minimum", offs, log="xy")])  # fmt: skip
+                            Panel("step + 1", "distance to the minimum", offs, log="x")])  # fmt: skip
 
 
 NOTES = (
