@@ -21,6 +21,8 @@ CLAIMS = (
     "repeated-passes-bias-the-gradient",
     "shuffling",
     "shards-average-exactly",
+    # slide 15
+    "weight-space-symmetry",
     # slide 21
     "robbins-monro-conditions",
     "lr-above-the-best-of-100",
@@ -43,6 +45,27 @@ CLAIMS = (
     "nesterov-doubles-the-exponent",
     "nesterov-stochastic-rate",
     "nesterov-damps-stiff-directions",
+    # slide 38
+    "delta-bar-delta-on-axes",
+    "lr-is-hardest",
+    # slide 39
+    "adagrad-lr-decays",
+    "adagrad-stalls-in-the-bowl",
+    "adagrad-rare-features",
+    # slide 40
+    "rmsprop-forgets",
+    "rmsprop-first-step-bias",
+    "epsilon-inside-the-root",
+    # slide 41
+    "rmsprop-nesterov",
+    # slide 42
+    "adam-bias-correction",
+    "adam-scale-invariance",
+    "adam-lr-tolerance",
+    "adam-can-fail",
+    # slide 43
+    "escaping-the-saddle",
+    "momentum-overshoots-on-beale",
 )
 """In the order of the slides, which is that of the gallery."""
 
