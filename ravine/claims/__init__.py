@@ -9,6 +9,13 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
+    # slide 4
+    "auc-is-not-cross-entropy",
+    # slides 5 and 6
+    "empirical-risk",
+    # slide 7
+    "zero-one-has-no-gradient",
+    "random-labels-memorized",
     # slide 25
     "terminal-velocity",
 )
