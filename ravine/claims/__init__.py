@@ -16,6 +16,10 @@ CLAIMS = (
     # slide 7
     "zero-one-has-no-gradient",
     "random-labels-memorized",
+    "margin-grows-after-zero-error",
+    # slide 8
+    "stops-with-large-gradient",
+    "halts-at-no-minimum",
     # slide 25
     "terminal-velocity",
 )

@@ -17,7 +17,7 @@ BATCH = 100
 
 
 def _accuracies(trial: Trial, name: str, x: Tensor, y: Tensor, test: Data, epochs: int) -> dict[str, list[list[float]]]:
-    """Accuracy of each network after each epoch, on its training labels `y[replica]` and on the test set's true ones."""
+    """Accuracy of each network after each epoch: on its training labels `y[replica]`, on the test set's true ones."""
     replicas, examples = y.shape
     parameters = [p.detach().float().requires_grad_() for p in networks((64, 256, 10), replicas, trial.torch(name))]
     optimizer, chance = Optimizer(parameters, Adam(), lr=3e-3), trial.torch(name, "order")
