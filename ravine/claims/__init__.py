@@ -20,6 +20,10 @@ CLAIMS = (
     # slide 8
     "stops-with-large-gradient",
     "halts-at-no-minimum",
+    # slide 9
+    "gradient-error-root-n",
+    "identical-examples-redundant",
+    "minibatches-need-fewer-gradients",
     # slide 25
     "terminal-velocity",
 )
