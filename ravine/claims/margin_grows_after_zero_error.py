@@ -14,8 +14,16 @@ from ravine.optimizer import Optimizer
 from ravine.racing.estimate import mean, ratio, share
 from ravine.rules import SGD
 
-EXAMPLES, BATCH, LATEST = 800, 50, 400
+BATCH, LATEST = 50, 400
 CHECKPOINTS = [10 ** (k / 10) for k in range(11)]  # in units of the epoch in which the training error reached 0
+NOTES = (
+    "The margin does keep rising; that the test error falls with it is not shown. The difference varies between splits "
+    "by more than its mean, so that ten splits settle it neither way; the full scale takes forty.",
+    "In a trial in which ten networks shared one split it fell for nine of them, by 0.0044 on average over 600 epochs, "
+    "about 5 t0: a statement of that split, which is why each network here has its own.",
+    "Checkpoints are spaced by tenths of a decade. From one epoch to the next the smallest margin, which hangs on one "
+    "image, rises little more often than it falls: minibatches shake it.",
+)
 
 
 def _margins(parameters: list[Tensor], logits: Tensor, y: Tensor) -> Tensor:
@@ -25,35 +33,36 @@ def _margins(parameters: list[Tensor], logits: Tensor, y: Tensor) -> Tensor:
     return lead.amin(1) / sum((p**2).flatten(1).sum(1) for p in parameters)
 
 
-def _runs(trial: Trial, replicas: int) -> dict[str, Tensor]:
+def _runs(trial: Trial, replicas: int, examples: int) -> dict[str, Tensor]:
     """Training error, test error and margin of each network after each epoch, to ten times the last one's zero."""
-    parts = [digits(trial.torch("digits", i), EXAMPLES, 997) for i in range(replicas)]
+    parts = [digits(trial.torch("digits", i), examples, 997) for i in range(replicas)]
     (x, y), test = ([torch.stack(t) for t in zip(*part, strict=True)] for part in zip(*parts, strict=True))
     parameters = networks((64, 64, 10), replicas, trial.torch("init"), last_bias=False)
     optimizer, chance = Optimizer(parameters, SGD(), lr=0.1), trial.torch("order")
     which = torch.arange(replicas)[:, None]
-    found: dict[str, list[Tensor]] = {"training error": [], "test error": [], "margin": []}
+    found: dict[str, list[list[float]]] = {"training error": [], "test error": [], "margin": []}
     zero = torch.zeros(replicas, dtype=torch.bool)
     epoch, until = 0, LATEST
     while epoch < until:
-        order = shuffled(replicas, EXAMPLES, chance)
-        for step in range(EXAMPLES // BATCH):
+        order = shuffled(replicas, examples, chance)
+        for step in range(examples // BATCH):
             rows = minibatch(order, step, BATCH)
             descend(optimizer, cross_entropy(outputs(parameters, x[which, rows]), y[which, rows]))
         with torch.no_grad():
             logits = outputs(parameters, x)
-            found["training error"].append(errors(logits, y))
-            found["test error"].append(errors(outputs(parameters, test[0]), test[1]))
-            found["margin"].append(_margins(parameters, logits, y))
+            wrong = errors(logits, y)
+            found["training error"].append(wrong.tolist())
+            found["test error"].append(errors(outputs(parameters, test[0]), test[1]).tolist())
+            found["margin"].append(_margins(parameters, logits, y).tolist())
         epoch += 1
-        if not zero.all() and (zero := zero | (found["training error"][-1] == 0)).all():
+        if not zero.all() and (zero := zero | (wrong == 0)).all():
             until = 10 * epoch
-    return {name: torch.stack(rows, 1) for name, rows in found.items()}
+    return {name: torch.tensor(rows, dtype=torch.float64).T for name, rows in found.items()}
 
 
 def _measure(trial: Trial) -> Findings:
-    replicas = trial.pick(quick=5, normal=10)
-    found = _runs(trial, replicas)
+    replicas = trial.pick(quick=5, normal=10, full=40)
+    found = _runs(trial, replicas, trial.pick(quick=400, normal=800))
     firsts = [int((row == 0).int().argmax()) + 1 for row in found["training error"]]
     at = [[round(first * times) - 1 for times in CHECKPOINTS] for first in firsts]
     test = [row[epochs].tolist() for row, epochs in zip(found["test error"], at, strict=True)]
@@ -76,11 +85,7 @@ def _measure(trial: Trial) -> Findings:
         Panel("epoch / t0", "normalized margin", [_band("margin", margins)], log="x"),
     ]
     caption = "From t0 on, the first epoch in which no training image is wrong: means of the networks, 95 % intervals."
-    note = (
-        "Checkpoints are spaced by tenths of a decade. From one epoch to the next the smallest margin, which hangs on "
-        "one image, rises little more often than it falls: minibatches shake it."
-    )
-    return Findings(checks, [Figure(caption, panels)], notes=[note])
+    return Findings(checks, [Figure(caption, panels)], notes=NOTES)
 
 
 def _band(label: str, rows: list[list[float]]) -> Series:
@@ -99,7 +104,7 @@ claim = Claim(
     claimed="the test error is lower at 10 t0 than at t0, the first epoch without a training error; the normalized "
     "margin keeps rising",
     setting="MLP 64-64-10 (ReLU, no bias at the outputs), 800 digits, SGD at 0.1, batches of 50; 997 test images; 10 "
-    "networks, each with its own split.",
+    "networks, each with its own split (quick: 400 digits, 5 networks; full: 40 networks).",
     measure=_measure,
-    seconds=60,
+    seconds=100,
 )

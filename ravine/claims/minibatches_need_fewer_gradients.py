@@ -55,13 +55,13 @@ def _full(x: Array, y: Array, rates: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _stochastic(x: Array, y: Array, rates: Array, chance: np.random.Generator) -> Iterator[tuple[int, Array]]:
-    """The same of minibatches, drawn with replacement, whenever the count has grown by 5 %."""
-    w, show = np.zeros((x.shape[1], len(rates))), BATCH
+    """The same of minibatches, drawn with replacement, whenever the count has grown by a tenth."""
+    w, show = np.zeros((x.shape[1], len(rates))), 10 * BATCH
     for step in range(1, LIMIT // BATCH):
         rows = chance.integers(len(y), size=BATCH)
         w = w - rates * _gradient(w, x[rows], y[rows])
         if step * BATCH >= show:
-            show = int(1.05 * step * BATCH)
+            show = int(1.1 * step * BATCH)
             yield step * BATCH, w
 
 
