@@ -109,5 +109,5 @@ claim = Claim(
     "AUC differed from A's by -0.026 to +0.003: it is a surrogate itself, and outliers pull it as they pull "
     "cross-entropy. So B maximizes the AUC itself; the pairwise scorer is shown beside it.",
     measure=_measure,
-    seconds=10,
+    seconds=4,
 )

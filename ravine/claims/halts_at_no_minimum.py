@@ -9,7 +9,7 @@ from ravine.core.evidence import above, at_least, reported, shown
 from ravine.core.figure import Figure, Panel, Series
 from ravine.racing.estimate import mean, ratio, share
 
-REACH = torch.linspace(-4, 4, 161, dtype=torch.float64)  # along an eigenvector, in the weights' own units
+REACH = torch.linspace(-1.5, 1.5, 151, dtype=torch.float64)  # along an eigenvector, in the weights' own units
 
 
 def _cut(run: Halt, direction: Tensor) -> Tensor:
@@ -76,5 +76,5 @@ claim = Claim(
     disagreement="D2",
     holds="DECK MISQUOTES BOOK",
     measure=_measure,
-    seconds=45,
+    seconds=20,
 )

@@ -117,5 +117,5 @@ claim = Claim(
     "1 % of the first excess loss; plain descent at the best of six constant rates (1/64 to 16 times 1/L, L the "
     "largest curvature possible), the whole set or batches of 32; 5 data sets. Judging the loss is not counted.",
     measure=_measure,
-    seconds=60,
+    seconds=11,
 )
