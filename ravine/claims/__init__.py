@@ -9,6 +9,21 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
+    # slide 4
+    "auc-is-not-cross-entropy",
+    # slides 5 and 6
+    "empirical-risk",
+    # slide 7
+    "zero-one-has-no-gradient",
+    "random-labels-memorized",
+    "margin-grows-after-zero-error",
+    # slide 8
+    "stops-with-large-gradient",
+    "halts-at-no-minimum",
+    # slide 9
+    "gradient-error-root-n",
+    "identical-examples-redundant",
+    "minibatches-need-fewer-gradients",
     # slide 10
     "small-batches-underuse-cores",
     "memory-grows-with-batch",
