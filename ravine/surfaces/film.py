@@ -13,8 +13,8 @@ from ravine.surfaces.trajectory import Trajectory
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FRAMES, PER_SECOND, LAST = 100, 20, 2.5
-DPI, COLORS = 82, 128
+FRAMES, PER_SECOND, LAST = 80, 20, 2.5
+DPI, COLORS = 82, 64
 
 
 def gif(surface: Surface, walked: Sequence[Trajectory], path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from ravine.report.palette import style
 from ravine.surfaces.definition import Surface
 from ravine.surfaces.grid import Values, grid, levels
-from ravine.surfaces.scale import loss_limits
+from ravine.surfaces.scale import crossing, loss_limits
 from ravine.surfaces.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -129,13 +129,10 @@ class Picture:
             loss = np.maximum(one.loss[:n], lowest)
             line.set_data(one.x[:n], one.y[:n])
             curve.set_data(one.work[:n], loss)
-            x, y = self._inside(one.x[n - 1], one.y[n - 1])
+            last, before = (one.x[n - 1], one.y[n - 1]), max(0, n - 2)
+            x, y = crossing(self.surface.window, (one.x[before], one.y[before]), last)
             end.set_data([x], [y])
             mark.set_data([one.work[n - 1]], [min(loss[-1], self.curve.get_ylim()[1])])
-
-    def _inside(self, x: float, y: float) -> tuple[float, float]:
-        left, right, low, high = self.surface.window
-        return min(max(x, left), right), min(max(y, low), high)
 
 
 def contours(axes: "Axes", surface: Surface) -> None:

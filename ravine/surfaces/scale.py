@@ -1,4 +1,4 @@
-"""The scale of the loss: what is shown of it, and whether by its logarithm."""
+"""What is shown: of the loss, and of a way that leaves the window."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ DEPTH = 1e-12
 def loss_limits(losses: Sequence[Sequence[float]]) -> tuple[float, float, bool]:
     """From, to, and whether the axis is logarithmic, which takes losses that are never negative.
 
-    The losses of the last points are left out of the upper end, where trajectories jump away.
+    Last points are left out of the upper end, since a trajectory that leaves may jump far up.
     """
     first = max(values[0] for values in losses)
     low = min(min(values) for values in losses)
@@ -23,3 +23,15 @@ def loss_limits(losses: Sequence[Sequence[float]]) -> tuple[float, float, bool]:
     if high / low < 10:
         low, high = low / math.sqrt(10), high * math.sqrt(10)
     return low / 1.5, high * 1.5, True
+
+
+def crossing(
+    window: tuple[float, float, float, float], before: tuple[float, float], last: tuple[float, float]
+) -> tuple[float, float]:
+    """Where the line from `before`, which lies in the window, to `last` leaves it; `last` where it does not."""
+    share = 1.0
+    for start, end, low, high in zip(before, last, window[::2], window[1::2], strict=True):
+        edge = min(max(end, low), high)
+        if edge != end:
+            share = min(share, (edge - start) / (end - start))
+    return (before[0] + share * (last[0] - before[0]), before[1] + share * (last[1] - before[1])) if share < 1 else last
