@@ -583,7 +583,7 @@ SCRIPT = """
   found.hidden = [button.getAttribute("aria-pressed"), ink() !== before];
   button.click();
   found.shown = [button.getAttribute("aria-pressed"), ink() === before];
-  const x = box.left + 44 + (1 + 4.5) / 9 * (box.width - 60), y = box.top + 10 + (4.5 - 1.5) / 9 * (box.height - 50);
+  const x = box.left + 44 + (0.8 + 1.6) / 5.5 * (box.width - 60), y = box.top + 10 + (2.6 - 2) / 5 * (box.height - 50);
   canvas.dispatchEvent(new PointerEvent("pointermove", { clientX: x, clientY: y, bubbles: true }));
   found.tip = at("tip").hidden ? "" : at("tip").textContent;
   at("scrub").value = 299;
@@ -612,7 +612,7 @@ def test_the_page_plays_scrubs_points_and_hides_in_a_browser():
     assert found["shown"] == ["true", True]
     assert found["tip"].splitlines()[1:] == [
         "step 0, evaluation 0",
-        "x = 1, y = 1.5",
+        "x = 0.8, y = 2",
         f"loss = {walked[0].loss[0]:.4g}",
     ]
     assert found["ended"] == ["Play", 300]

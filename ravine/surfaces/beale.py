@@ -6,7 +6,7 @@ from ravine.surfaces.definition import surface
 
 
 @surface(
-    window=(-4.5, 4.5, -4.5, 4.5), start=(1.0, 1.5), minima=((3.0, 0.5),), logarithmic=True, steps=300,
+    window=(-1.6, 3.9, -2.4, 2.6), start=(0.8, 2.0), minima=((3.0, 0.5),), logarithmic=True, steps=300,
 )  # fmt: skip
 def beale(x: Tensor, y: Tensor) -> Tensor:
     """A flat valley that bends between steep walls.
