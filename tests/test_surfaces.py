@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import Tensor
 
 import ravine
 from ravine import rules, surfaces
 from ravine.core.rule import Rule
 from ravine.core.spec import parse
+from ravine.report.palette import LIGHT
 from ravine.surfaces.definition import Surface
 from ravine.surfaces.grid import CONTOURS, grid, levels
 from ravine.surfaces.page import MOST_POINTS, page
@@ -415,6 +416,8 @@ def test_pictures_and_films_are_of_the_size_they_say(tmp_path):
             gif.seek(frame)
             kept.append(np.asarray(gif.convert("RGB")).astype(int))
     assert (abs(last[0] - first[0]).sum(-1) > 60).sum() > 300  # the ways have been drawn
+    for color in LIGHT[:2]:  # and can be told apart
+        assert (abs(last[0] - ImageColor.getrgb(color)).max(-1) < 4).sum() > 100
 
 
 @pytest.mark.parametrize("ending", [".png", ".gif", ".html"])

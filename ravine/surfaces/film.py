@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ravine.report.palette import LIGHT
 from ravine.surfaces.definition import Surface
 from ravine.surfaces.picture import Picture, plain_style
 from ravine.surfaces.trajectory import Trajectory
@@ -33,7 +34,7 @@ def _frames(picture: Picture, walked: Sequence[Trajectory]) -> Iterator["Image"]
     from PIL import Image
 
     canvas: Any = picture.canvas  # its methods have no types
-    moving = [artist for artists in picture.moving for artist in artists]
+    moving = [picture.label, *(artist for artists in picture.moving for artist in artists)]
     for artist in moving:
         artist.set_visible(False)
     canvas.draw()
@@ -50,8 +51,20 @@ def _frames(picture: Picture, walked: Sequence[Trajectory]) -> Iterator["Image"]
 
 
 def _shared_colors(frames: list["Image"]) -> list["Image"]:
-    """The frames with one palette, that of the last, in which all ways are seen: so only what moves is written."""
-    from PIL import Image
+    """The frames with one palette: so only what moves is written.
 
-    palette = frames[-1].quantize(COLORS, method=Image.Quantize.MEDIANCUT)
+    The first frame gives the colours of what stands still. Those of the ways are put in as they are, with their
+    blends into white: a way has too few dots to win a colour where they are counted.
+    """
+    from PIL import Image, ImageColor
+
+    still = frames[0].quantize(COLORS, method=Image.Quantize.MEDIANCUT).getpalette() or []
+    blends = [
+        round(255 + share * (part - 255))
+        for color in LIGHT
+        for share in (1.0, 0.8, 0.6, 0.4, 0.2)
+        for part in ImageColor.getrgb(color)
+    ]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(still[: 3 * COLORS] + blends)
     return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]

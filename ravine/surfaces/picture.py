@@ -73,7 +73,7 @@ class Picture:
         x, y = self.walked[0].x[0], self.walked[0].y[0]
         axes.plot(x, y, marker="o", ms=9, mfc="white", mec=INK, mew=1.6, ls="none", zorder=4)
         beside = 9 if x < (left + right) / 2 else -9
-        axes.annotate(
+        self.label = axes.annotate(
             "start", (x, y), (beside, 9), textcoords="offset points", size=10, color=INK, zorder=9,
             ha="left" if beside > 0 else "right", path_effects=halo(3),
         )  # fmt: skip
