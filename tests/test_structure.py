@@ -378,6 +378,9 @@ def complaints(rule: Rule, **files: str) -> list[str]:
             missing_exports,
             {"claims": "CLAIMS = ()", "claims__root_n": "", "claims___digits": ""},
             'ravine/claims.py: add the line to CLAIMS\n    "root-n",',
+        ),
+        (
+            missing_exports,
             {"surfaces__beale": "@surface(window=(0, 1, 0, 1))\ndef beale(x, y): ..."},
             'ravine/surfaces/__init__.py: add the line to SURFACES\n    "beale": "ravine.surfaces.beale:beale",',
         ),
