@@ -26,7 +26,7 @@ TIERS = (
     ("optimizer",),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
-    ("racing", "checks"),
+    ("racing", "checks", "tune"),
     ("ravine",),  # the lazy front door, ravine/__init__.py
     ("cli",),
     ("__main__",),
@@ -39,6 +39,7 @@ COMPOSERS = {
     "rules": {"named"},
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload"},
+    "tune": {"learning_rate", "search", "book"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
