@@ -20,6 +20,10 @@ EXPONENT = 0.32
 """Of the best lr in the length of the run, lr* ~ T^-0.32: Bjorck et al. 2024 (arXiv 2409.19913), fitted to AdamW on
 language models. It lies between 0, which gradient descent without noise has, and 1/2, which the worst case of convex
 problems has, where lr = D / (G sqrt(T))."""
+PROPORTIONAL = EXPONENT / 2
+"""The same for plain gradient descent, whose steps are proportional to the gradient and remember nothing. Curvature
+bounds its lr, at 2 / sharpness whatever the length of the run, where momentum and Adam are bounded by noise. Halfway
+between the two; the half is a judgement, see docs/learning-rate.md."""
 STEEPEST = 0.5
 
 

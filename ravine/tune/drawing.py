@@ -34,14 +34,15 @@ def draw(result: Result, out: str | Path) -> Path:
     figure = Figure(figsize=(8, 5.2), dpi=140, layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
-    _runs(axes, result)
     if result.method == "range":
         _sweeps(axes, result.curve["sweeps"])
+    _runs(axes, result)
     _answer(axes, result)
     _frame(axes, result)
-    said = f"lr = {result.suggestion:.2g}" if result.suggestion is not None else "no learning rate can be told"
-    axes.set_title(f"{result.task}, {result.spec or 'live optimizer'}: {said}", loc="left", fontsize=11)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    said = "" if result.suggestion is not None else ": no learning rate can be told"
+    axes.set_title(f"{result.task}, {result.spec or 'live optimizer'}{said}", loc="left", fontsize=11)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(out, facecolor="white")
     return out
 

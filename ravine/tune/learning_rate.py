@@ -12,6 +12,7 @@ from ravine.core.seeds import derive
 from ravine.core.task import Task
 from ravine.loop import check_device
 from ravine.tune.book import book
+from ravine.tune.decide import EXPONENT, PROPORTIONAL
 from ravine.tune.ledger import Ledger
 from ravine.tune.result import Result
 from ravine.tune.search import LEAST, SMALLEST, search
@@ -55,6 +56,26 @@ def lr_range(
     >>> found.suggestion is None or found.low <= found.suggestion <= found.high
     True
     """
+    _check(task, method, seeds, steps, budget, seed)
+    place = check_device(device)
+    what = subject(task, spec, model, steps)
+    looked = _span(what, span)
+    if model is None:
+        dry_run(task, device)
+    exponent = PROPORTIONAL if what.proportional else EXPONENT
+    names = [derive(seed, "learning rate", i) for i in range(seeds)]
+    ledger = Ledger(lambda one: what.begin(one, place), names, budget, steps, exponent, observe)
+    answer = METHODS[method](ledger, looked)
+    suggestion = None if answer.suggestion is None else float(f"{answer.suggestion:.2g}")
+    written, lrs = (str(what.spec or ""), ()) if suggestion is None else what.named(suggestion)
+    return Result(
+        task=task.name, method=method, suggestion=suggestion, low=answer.low, high=answer.high,
+        diverges_at=answer.diverges_at, reason=answer.reason, spec=written, lrs=lrs, cost=ledger.spent, steps=steps,
+        curve=ledger.curve(),
+    )  # fmt: skip
+
+
+def _check(task: Any, method: str, seeds: int, steps: int, budget: int, seed: int) -> None:
     if not isinstance(task, Task):
         raise RavineError(f"lr_range needs a ravine.Task such as ravine.task('digits-mlp'), got {type(task).__name__}")
     if method not in METHODS:
@@ -66,21 +87,6 @@ def lr_range(
     needed = SMALLEST + LEAST * max(0, seeds - 3)
     if method == "range" and budget < needed:
         raise RavineError(f"budget={budget} is too small for {seeds} seeds: sweeps and runs need {needed} or more")
-    place = check_device(device)
-    what = subject(task, spec, model, steps)
-    looked = _span(what, span)
-    if model is None:
-        dry_run(task, device)
-    names = [derive(seed, "learning rate", i) for i in range(seeds)]
-    ledger = Ledger(lambda one: what.begin(one, place), names, budget, steps, observe)
-    answer = METHODS[method](ledger, looked)
-    suggestion = None if answer.suggestion is None else float(f"{answer.suggestion:.2g}")
-    written, lrs = (str(what.spec or ""), ()) if suggestion is None else what.named(suggestion)
-    return Result(
-        task=task.name, method=method, suggestion=suggestion, low=answer.low, high=answer.high,
-        diverges_at=answer.diverges_at, reason=answer.reason, spec=written, lrs=lrs, cost=ledger.spent, steps=steps,
-        curve=ledger.curve(),
-    )  # fmt: skip
 
 
 def _span(what: Subject, given: Any) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ravine.tune.decide import Sweep, Try
+from ravine.tune.decide import EXPONENT, Sweep, Try
 from ravine.tune.trial import Trial
 
 
@@ -32,6 +32,7 @@ class Ledger:
     seeds: list[int]
     budget: int
     steps: int
+    exponent: float = EXPONENT
     observe: Callable[[int], None] | None = None
     sweeps: list[Sweep] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)

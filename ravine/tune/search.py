@@ -26,12 +26,6 @@ def search(ledger: Ledger, span: tuple[float, float]) -> Answer:
                 "a logarithm of zero or a NaN in the data or the initial weights."
             )
     diverges = bound(ledger.sweeps)
-    if diverges is not None and diverges <= span[0] * COARSE:
-        return Answer.unknown(
-            f"The loss diverges already at lr={diverges:.2g}, at the lower end of what was swept. Give a lower "
-            f"span, such as span=({span[0] * 1e-4:.0e}, {span[0]:.0e}), or look for what makes the gradient so large.",
-            diverges_at=diverges,
-        )
     top = span[1] if diverges is None else diverges / COARSE
     return _validated(ledger, top, diverges, span)
 
@@ -43,9 +37,11 @@ def _validated(ledger: Ledger, top: float, diverges: float | None, span: tuple[f
     failed = [one.lr for one in first if one.failed]
     diverges = min([*failed, *([diverges] if diverges is not None else [])], default=None)
     if chosen is None:
+        lowest, highest = first[-1].lr, first[0].lr
         return Answer.unknown(
-            f"Short runs at {len(first)} learning rates from {first[-1].lr:.2g} to {first[0].lr:.2g} all ended above "
-            "where they began. Give a lower span, or look at the model: its loss only rises.",
+            f"Short runs at {len(first)} learning rates from {lowest:.2g} to {highest:.2g} all diverged or ended above "
+            f"where they began. Give a lower span, such as span=({lowest * 1e-6:.0e}, {lowest:.0e}), or look at the "
+            "model: its loss only rises.",
             diverges_at=diverges,
         )
     if not learns(first, chosen, sweep.level, sweep.noise):
@@ -95,12 +91,12 @@ def _answer(ledger: Ledger, final: Try, second: Sequence[Try], diverges: float |
     """The best of the short runs, carried over to the length of the run that is planned."""
     equal = [one.lr for one in alike(second, final)]
     length = final.evaluations
-    factor = horizon(length, ledger.steps)
+    factor = horizon(length, ledger.steps, ledger.exponent)
     suggestion = final.lr * factor
     low = min(equal) * horizon(length, ledger.steps, STEEPEST)
     reason = (
         f"Of short runs at fixed learning rates, lr={final.lr:.2g} was best after {length} gradient evaluations; a run "
-        f"of {ledger.steps} wants less, by ({length}/{ledger.steps})^0.32 = {factor:.2f}."
+        f"of {ledger.steps} wants less, by ({length}/{ledger.steps})^{ledger.exponent:.2g} = {factor:.2f}."
     )
     if diverges is None:
         reason += " Nothing that was tried diverged, so how far up one may go is not known."

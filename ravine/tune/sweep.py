@@ -24,5 +24,6 @@ def climb(trial: Trial, seed: int, span: tuple[float, float], evaluations: int) 
         trial.step(lrs[-1])
         quiet = max(2, round(len(lrs) * evaluations / QUIET / trial.work))  # in steps, which may take two evaluations
         diverged = torn(trial.losses, lrs, quiet)
-    level, noise = still(trial.losses[:quiet])
+    before = len(lrs) if diverged is None else len(lrs) - 2  # one that tears at once tells its level by its first loss
+    level, noise = still(trial.losses[: max(1, min(quiet, before))])
     return Sweep(seed, lrs, trial.losses, smooth(trial.losses), level, noise, diverged, trial.work)

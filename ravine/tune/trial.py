@@ -44,6 +44,14 @@ class Subject:
         task = dataclasses.replace(self.task, model=lambda: model)
         return Trial(Run(task, self.make if made is None else lambda _: _bare(made), seed, device), self.lrs[0])
 
+    @property
+    def proportional(self) -> bool:
+        """Whether a step is the gradient times lr and nothing else: plain gradient descent."""
+        if self.rule is None:
+            momenta = [group.get("momentum", 1) for group in self.optimizer.param_groups] if self.optimizer else [1]
+            return isinstance(self.optimizer, torch.optim.SGD) and not any(momenta)
+        return _proportional(self.rule)
+
     def named(self, lr: float) -> tuple[str, tuple[float, ...]]:
         """The spec to paste with `lr` in its first group, and the lr of every group."""
         lrs = tuple(float(f"{lr * one / self.lrs[0]:.3g}") for one in self.lrs)
@@ -112,6 +120,20 @@ def _live(task: Task, optimizer: torch.optim.Optimizer, model: nn.Module | None)
     rule = rule_of(optimizer.param_groups[0]) if isinstance(optimizer, Optimizer) else None
     spec = parse(str(rule)) if rule is not None and len(lrs) == 1 else None
     return Subject(task, spec, lambda _: optimizer, lrs, rule, model, optimizer)
+
+
+def _proportional(rule: Rule) -> bool:
+    """Whether twice the gradient makes twice the step, at p = 0 where weight decay adds nothing, without any state."""
+    p, g = torch.zeros(3, dtype=torch.float64), torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    once, twice = g, 2 * g
+    for link in rule.links:
+        try:
+            if link.init(p):
+                return False
+            once, twice = (link.update(x, p, 1, lr=1.0)[0] for x in (once, twice))
+        except (KeyError, TypeError):  # it asks for totals, or more than the gradient
+            return False
+    return torch.allclose(twice, 2 * once)
 
 
 def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
