@@ -1,6 +1,6 @@
 """The learning rate that `ravine lr` suggests, beside the best of a grid and beside torch-lr-finder's.
 
-    python benchmarks/lr_range.py [--tasks digits-mlp,moby-lm] [--out runs/lr_range]
+    python benchmarks/lr_range.py [--tasks digits-mlp,moby-lm] [--out FOLDER]
 
 For every task and optimizer: 15 learning rates, a quarter of a decade apart, are run to the end; the best of them,
 the one suggested, and torch-lr-finder's (its steepest slope over the same span, 100 steps) are then run on five fresh
@@ -8,9 +8,11 @@ seeds.
 A suggestion is right where its median validation loss lies within 5 %, or two standard errors of the paired
 differences, of the grid's best. A run diverges where its loss is no number or ends above that of the untrained model.
 
-Runs that are done stand in OUT/runs.jsonl: a benchmark that was cut off goes on from there. All of it takes an hour or
-two on one core, three quarters of that for moby-lm. The column of torch-lr-finder is left out where that is not
-installed: `pip install --no-deps torch-lr-finder tqdm packaging`.
+Runs that are done stand in FOLDER/runs.jsonl: a benchmark that was cut off goes on from there. The runs behind the
+table of docs/learning-rate.md lie in benchmarks/results/lr_range, which is FOLDER unless given, so that the table takes
+three minutes: suggestions are made anew, and what they say is looked up, or run where it is not there. All of it from
+an empty folder takes an hour or two on one core, most of that for moby-lm. A task whose data are not fetched is left
+out, and so is the column of torch-lr-finder where that is not installed: `pip install --no-deps torch-lr-finder tqdm`.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import io
 import json
 import math
 import statistics
+import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -178,13 +181,17 @@ HEAD = (
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--tasks", default=",".join(TASKS))
-    arguments.add_argument("--out", type=Path, default=Path("runs/lr_range"))
+    arguments.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "lr_range")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     runs, rows = Runs(given.out), []
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|", flush=True)
     for name in given.tasks.split(","):
-        task = by_loss(ravine.task(name))
+        try:
+            task = by_loss(ravine.task(name))
+        except ravine.RavineError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            continue
         for optimizer in GRID:
             rows.append(compare(task, optimizer, runs))
             print(line(rows[-1]), flush=True)
