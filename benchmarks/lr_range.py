@@ -39,7 +39,7 @@ TOP = {"sgd": 1.0, "momentum": 0.0, "adam": -1.0}
 GRID = {name: [float(f"{10 ** (top - k / 4):.3g}") for k in reversed(range(15))] for name, top in TOP.items()}
 STEPS = {"moby-lm": 500}  # where a grid of 1,000 steps takes too long
 GRID_SEEDS = {"digits-mlp": 3}
-SEED, FRESH = 1, range(2000, 2005)  # the method was developed on others
+SEED, FRESH = 2, range(2000, 2005)  # the method was developed on others
 SPANS = {"sgd": (1e-4, 10 * 10**0.5), "momentum": (1e-4, 5 * 10**0.5), "adam": (1e-6, 0.1 * 10**0.5)}
 
 

@@ -192,6 +192,14 @@ def test_groups_keep_the_ratio_of_their_lrs_and_schedules_stay_in_the_spec() -> 
     assert ravine.parse(found.spec)
 
 
+def test_lr_is_written_where_it_belongs_and_a_best_at_the_upper_end_is_no_answer() -> None:
+    assert lr_range(classes(), "clip_norm + adam").spec.startswith("clip_norm + adam(lr=")
+    assert lr_range(classes(), "lookahead(adam(lr=0.5))").spec.endswith(" + lookahead")
+    found = lr_range(bowl(), "sgd", span=(1e-4, 1e-1))
+    assert found.suggestion is None
+    assert "the best lies above. Give a higher span" in found.reason
+
+
 def test_the_book_takes_one_grid_step_above_the_best_of_a_hundred_iterations() -> None:
     found = lr_range(bowl(0.3), "sgd", method="book", seeds=1)
     tries = {run["lr"]: run["end"] for run in found.curve["validation"] if not run["failed"]}

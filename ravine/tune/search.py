@@ -56,18 +56,30 @@ def _validated(ledger: Ledger, top: float, diverges: float | None, span: tuple[f
             "diverged later. Give a larger budget, or warm up and clip gradients.",
             diverges_at=diverges,
         )
-    return _answer(ledger, final, second, diverges, edge=diverges is None and chosen.lr >= span[1] / FINE)
+    if diverges is None and final.lr >= span[1] / FINE:
+        return Answer.unknown(
+            f"The highest lr, {final.lr:.2g}, is the best of those tried, and nothing diverged: the best lies above. "
+            "Give a higher span. A rule that finds its own scale, such as prodigy, is meant to be left at its default."
+        )
+    return _answer(ledger, final, second, diverges)
 
 
 def _first_round(ledger: Ledger, top: float) -> list[Try]:
-    """Half decades downwards from `top`, all on one seed; further down where the lowest is the best."""
+    """Half decades downwards from `top`, all on one seed; further where the lowest is the best; then one between.
+
+    The lr between the best and the one above it is tried here, the one below it in the second round, for longer.
+    """
     evaluations = max(LEAST, int(FIRST * ledger.budget))
     lrs = [top / COARSE**k for k in range(TRIED)]
     tries = [_try(ledger, 0, lr, evaluations) for lr in lrs]
     reserve = 2 * max(LEAST, evaluations)
     while best(tries) in (None, tries[-1]) and ledger.left() >= reserve + evaluations:
         tries.append(_try(ledger, 0, tries[-1].lr / COARSE, evaluations))
-    return tries
+    chosen = best(tries)
+    failed = min((one.lr for one in tries if one.failed), default=math.inf)
+    if chosen is not None and chosen.lr * FINE < failed and ledger.left() >= reserve + evaluations:
+        tries.append(_try(ledger, 0, chosen.lr * FINE, evaluations))
+    return sorted(tries, key=lambda one: -one.lr)
 
 
 def _second_round(ledger: Ledger, lr: float) -> list[Try]:
@@ -87,7 +99,7 @@ def _try(ledger: Ledger, number: int, lr: float, evaluations: int) -> Try:
     return ledger.tried(attempt(ledger.begin(seed), seed, lr, evaluations, sweep.level, sweep.noise))
 
 
-def _answer(ledger: Ledger, final: Try, second: Sequence[Try], diverges: float | None, edge: bool) -> Answer:
+def _answer(ledger: Ledger, final: Try, second: Sequence[Try], diverges: float | None) -> Answer:
     """The best of the short runs, carried over to the length of the run that is planned."""
     equal = [one.lr for one in alike(second, final)]
     length = final.evaluations
@@ -100,8 +112,6 @@ def _answer(ledger: Ledger, final: Try, second: Sequence[Try], diverges: float |
     )
     if diverges is None:
         reason += " Nothing that was tried diverged, so how far up one may go is not known."
-    if edge:
-        reason += " The best lies at the upper end of what was swept: give a higher span to look further."
     return Answer(suggestion, low, max(equal), diverges, reason)
 
 

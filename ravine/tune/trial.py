@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ravine.assembly import assemble, parts
-from ravine.core.composition import Composition, plain
+from ravine.core.composition import Composition, make_rule, plain
 from ravine.core.errors import RavineError
 from ravine.core.rule import Rule
 from ravine.core.spec import Group, Spec, parse
@@ -160,7 +160,9 @@ def _spec(given: Any) -> Spec:
 
 
 def _with_lr(group: Group, lr: float) -> Group:
-    """The group with this lr where it has one, else in its first link."""
-    at = next((i for i, link in enumerate(group.links) if link.get("lr") is not None), 0)
+    """The group with this lr where it has one, else in the first link that is more than a change of another's step."""
+    rated = [i for i, link in enumerate(group.links) if link.get("lr") is not None]
+    rules = [make_rule((link.without("lr"),)) for link in group.links]
+    at = (rated or [i for i, rule in enumerate(rules) if any(link.default_lr is not None for link in rule.links)])[0]
     links = tuple(link.including(lr=lr) if i == at else link for i, link in enumerate(group.links))
     return dataclasses.replace(group, links=links)
