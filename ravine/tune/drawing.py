@@ -98,10 +98,11 @@ def _frame(axes: "Axes", result: Result) -> None:
     seen = [loss for sweep in result.curve["sweeps"] for loss in sweep["smoothed"] if _finite(loss)]
     if starts and (ends or seen):
         top, bottom = max([*starts, *ends]), min([*ends, *seen])
-        room = max(top - bottom, 1e-3 * abs(top), 1e-12)
+        room = max(top - bottom, 0.02 * abs(top), 1e-12)
         axes.set_ylim(bottom - 0.08 * room, top + 0.3 * room)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25, lw=0.7)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel("learning rate" + (" of the first group" if len(result.lrs) > 1 else ""))
     axes.set_ylabel("training loss of a batch")
 
