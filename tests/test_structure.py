@@ -26,7 +26,7 @@ TIERS = (
     ("optimizer",),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
-    ("racing", "checks", "surfaces"),
+    ("racing", "checks", "surfaces", "tune"),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -43,6 +43,7 @@ COMPOSERS = {
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
     "surfaces": {"drawing", "film", "page", "picture"},
+    "tune": {"learning_rate", "search", "book"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
