@@ -39,7 +39,7 @@ _HOMES = {
     "task": "ravine.tasks",
     "train": "ravine.loop",
 }
-_ROOMS = ("checks", "data", "optim", "probes", "racing", "report", "rules", "schedules", "tasks")
+_ROOMS = ("checks", "curvature", "data", "optim", "probes", "racing", "report", "rules", "schedules", "surfaces", "tasks", "tune")
 
 __all__ = [*_HOMES, *_ROOMS]
 

@@ -104,6 +104,15 @@ def test_the_gallery_holds_nothing_else() -> None:
     assert stems == set(claims.CLAIMS)
 
 
+def test_the_table_of_the_readme_is_what_the_records_say() -> None:
+    """Names stand in its first comment; `brief` gives what belongs between it and the last."""
+    readme = (GALLERY.parents[1] / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- claims: (.*?) -->\n(.*?)<!-- /claims -->", readme, flags=re.S)
+    assert found is not None
+    shown = [proof(GALLERY / "records" / f"{name}.jsonl") for name in found[1].split()]
+    assert found[2] == pages.brief([one for one in shown if one is not None], "docs/claims")
+
+
 def test_a_page_escapes_what_would_be_markup() -> None:
     assert pages.cell("|f-f'| <= 1_0*2") == "\\|f-f'\\| &lt;= 1\\_0\\*2"
 

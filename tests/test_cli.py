@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import ravine
-from ravine import data, probes, rules, tasks
+from ravine import data, probes, rules, surfaces, tasks
 from ravine.assembly import parts
 from ravine.cli import main
 from ravine.core.composition import COMPOSITIONS
@@ -79,7 +79,7 @@ def test_help_answers_within_half_a_second():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([*RAVINE, "--help"], capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert all(word in done.stdout for word in ("race", "train", "report", "list", "data"))
+        assert all(word in done.stdout for word in ("race", "train", "surface", "report", "list", "data"))
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert statistics.median(seconds() for _ in range(3)) <= 0.5
@@ -103,7 +103,7 @@ def loaded(*arguments, **options) -> set[str]:
     return set(done.stderr.splitlines()[-1].split()[1:])
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["race", "--help"], ["data", "where"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["race", "--help"], ["surface", "--help"], ["data", "where"]])
 def test_nothing_heavy_is_loaded_to_say_a_word(arguments):
     assert loaded(*arguments) == set()
 
@@ -124,6 +124,7 @@ def test_a_report_loads_neither_torch_nor_scipy(finished):
         ("optimizers", sorted(Rule.registry | COMPOSITIONS)),
         ("schedules", sorted(Schedule.registry)),
         ("probes", sorted(probes.Probe.registry)),
+        ("surfaces", sorted(surfaces.SURFACES)),
     ],
 )
 def test_lists_show_everything_with_a_name_and_a_word_on_what_it_is(command, kind, names):

@@ -26,7 +26,7 @@ TIERS = (
     ("optimizer", "curvature"),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
-    ("racing", "checks"),
+    ("racing", "checks", "surfaces", "tune"),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -43,6 +43,8 @@ COMPOSERS = {
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
     "curvature": {"mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal"},
+    "surfaces": {"drawing", "film", "page", "picture"},
+    "tune": {"learning_rate", "search", "book"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
@@ -148,7 +150,7 @@ def circles(files: list[Source]) -> Iterator[str]:
 
 
 def missing_exports(files: list[Source]) -> Iterator[str]:
-    """Rules, probes and chains that their room's __init__ does not export; tasks and claims that no list names."""
+    """What its room does not know: rules, probes and chains without export; tasks, surfaces, claims without name."""
     texts = {source.module: source for source in files}
     for room, bases, makers in (("rules", {"Rule"}, {"Composition"}), ("probes", {"Probe"}, set())):
         for source in files:
@@ -163,9 +165,11 @@ def missing_exports(files: list[Source]) -> Iterator[str]:
                 place = f'"ravine.{source.module}:{function}"'
                 if place not in texts["tasks"].text:
                     yield f'{texts["tasks"].path}: add the line to TASKS\n    "{function}": {place},'
-
-
-    for source in files:
+        if source.room == "surfaces" and source.module != "surfaces":
+            for function in _surfaces(source.tree):
+                line = f'"{function}": "ravine.{source.module}:{function}",'
+                if line not in texts["surfaces"].text:
+                    yield f"{texts['surfaces'].path}: add the line to SURFACES\n    {line}"
         name = source.module.removeprefix("claims.")
         if source.room == "claims" != name and not name.startswith("_"):
             line = f'"{name.replace("_", "-")}",'
@@ -190,6 +194,14 @@ def _tasks(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         simple = isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not node.args.args
         if simple and isinstance(node.returns, ast.Name) and node.returns.id == "Task":
+            yield node.name
+
+
+def _surfaces(tree: ast.Module) -> Iterator[str]:
+    """Functions under `surface`."""
+    for node in tree.body:
+        calls = [one.func for one in getattr(node, "decorator_list", ()) if isinstance(one, ast.Call)]
+        if isinstance(node, ast.FunctionDef) and any(isinstance(f, ast.Name) and f.id == "surface" for f in calls):
             yield node.name
 
 
@@ -293,7 +305,11 @@ def test_type_checkers_see_the_same_names() -> None:
 def complaints(rule: Rule, **files: str) -> list[str]:
     """What a rule says of files whose dots are written as two underscores."""
     sources = [Source(f"ravine/{name.replace('__', '/')}.py", text) for name, text in files.items()]
-    return list(rule([*sources, *(Source(f"ravine/{room}/__init__.py", "") for room in ("rules", "probes", "tasks"))]))
+    return list(
+        rule(
+            [*sources, *(Source(f"ravine/{room}/__init__.py", "") for room in ("rules", "probes", "tasks", "surfaces"))]
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,6 +380,11 @@ def complaints(rule: Rule, **files: str) -> list[str]:
             missing_exports,
             {"claims": "CLAIMS = ()", "claims__root_n": "", "claims___digits": ""},
             'ravine/claims.py: add the line to CLAIMS\n    "root-n",',
+        ),
+        (
+            missing_exports,
+            {"surfaces__beale": "@surface(window=(0, 1, 0, 1))\ndef beale(x, y): ..."},
+            'ravine/surfaces/__init__.py: add the line to SURFACES\n    "beale": "ravine.surfaces.beale:beale",',
         ),
         (too_long, {"loop": "x = 1\n" * 301}, "ravine/loop.py: 301 lines, more than 300: it has more than one subject"),
         (

@@ -9,8 +9,78 @@ from ravine.core.claim import Claim
 from ravine.core.errors import RavineError, unknown
 
 CLAIMS = (
-    # slide 25
+    # slide 4
+    "auc-is-not-cross-entropy",
+    # slides 5 and 6
+    "empirical-risk",
+    # slide 7
+    "zero-one-has-no-gradient",
+    "random-labels-memorized",
+    "margin-grows-after-zero-error",
+    # slide 8
+    "stops-with-large-gradient",
+    "halts-at-no-minimum",
+    # slide 9
+    "gradient-error-root-n",
+    "identical-examples-redundant",
+    "minibatches-need-fewer-gradients",
+    # slide 10
+    "small-batches-underuse-cores",
+    "memory-grows-with-batch",
+    "power-of-two-batches",
+    "curvature-needs-large-batches",
+    "batch-training-is-slower",
+    "small-batches-regularize",
+    # slide 11
+    "fresh-minibatches-unbiased",
+    "repeated-passes-bias-the-gradient",
+    "shuffling",
+    "shards-average-exactly",
+    # slide 15
+    "weight-space-symmetry",
+    # slide 21
+    "robbins-monro-conditions",
+    "lr-above-the-best-of-100",
+    # slide 22
+    "update-cost-constant",
+    "tolerance-before-one-pass",
+    # slide 23
+    "sgd-rates",
+    "no-rate-below-one-over-k",
+    "gradient-descent-is-linear",
+    # slides 24 and 25
+    "velocity-is-a-sum",
+    "schedules-tell-momentums-apart",
+    "momentum-root-kappa",
     "terminal-velocity",
+    # slide 26
+    "momentum-is-a-particle",
+    "drags",
+    # slide 27
+    "nesterov-doubles-the-exponent",
+    "nesterov-stochastic-rate",
+    "nesterov-damps-stiff-directions",
+    # slide 38
+    "delta-bar-delta-on-axes",
+    "lr-is-hardest",
+    # slide 39
+    "adagrad-lr-decays",
+    "adagrad-stalls-in-the-bowl",
+    "adagrad-rare-features",
+    # slide 40
+    "rmsprop-forgets",
+    "rmsprop-first-step-bias",
+    "epsilon-inside-the-root",
+    # slide 41
+    "rmsprop-nesterov",
+    # slide 42
+    "adam-bias-correction",
+    "adam-scale-invariance",
+    "adam-lr-tolerance",
+    "adam-can-fail",
+    # slide 43
+    "escaping-the-saddle",
+    "momentum-overshoots-on-beale",
 )
 """In the order of the slides, which is that of the gallery."""
 

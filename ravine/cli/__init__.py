@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ravine.cli import claims, data, listing, race, report, train
+from ravine.cli import claims, data, listing, lr, race, report, surface, train
 from ravine.cli.screen import failed
 from ravine.core.errors import RavineError
 
@@ -18,7 +18,9 @@ app = typer.Typer(
 )
 app.command("race")(race.race)
 app.command("train")(train.train)
+app.command("lr")(lr.lr)
 app.command("report")(report.report)
+app.command("surface")(surface.surface)
 app.command("list")(listing.listing)
 app.add_typer(data.app, name="data")
 app.add_typer(claims.app, name="claims")

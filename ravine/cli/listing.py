@@ -15,13 +15,14 @@ class Kind(StrEnum):
     optimizers = "optimizers"
     schedules = "schedules"
     probes = "probes"
+    surfaces = "surfaces"
 
 
 def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
-    """List what has a name: tasks, optimizers, schedules or probes."""
+    """List what has a name: tasks, optimizers, schedules, probes or surfaces."""
     from rich.table import Table
 
     rows = _ROWS[kind]()
@@ -63,6 +64,17 @@ def _probes() -> list[dict[str, Any]]:
     return [_declared(member) for member in probes.Probe.family().values()]
 
 
+def _surfaces() -> list[dict[str, Any]]:
+    from ravine import surfaces
+
+    found = {name: surfaces.find(name) for name in surfaces.names()}
+    return [{"name": name, "start": _pair(one.start), "what": one.summary} for name, one in found.items()]
+
+
+def _pair(point: tuple[float, float]) -> str:
+    return f"{point[0]:g}, {point[1]:g}"
+
+
 def _declared(member: Any) -> dict[str, Any]:
     import dataclasses
 
@@ -76,4 +88,7 @@ def _listed(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{name}={show(value)}" for name, value in arguments.items())
 
 
-_ROWS = {Kind.tasks: _tasks, Kind.optimizers: _optimizers, Kind.schedules: _schedules, Kind.probes: _probes}
+_ROWS = {
+    Kind.tasks: _tasks, Kind.optimizers: _optimizers, Kind.schedules: _schedules, Kind.probes: _probes,
+    Kind.surfaces: _surfaces,
+}  # fmt: skip

@@ -67,7 +67,8 @@ def _paint(sheet: Sheet, panel: Panel, place: tuple[float, float], legend: float
         _names(sheet, axes, panel)
     else:
         sheet.x_scale(axes, panel.x, words.tick, few)
-    sheet.y_scale(axes, panel.y, words.tick, 6)
+    sheet.y_scale(axes, "", words.tick, 6)
+    sheet.write(panel.y, (0, 0.5), axes.transAxes, dx=12 - _LEFT, anchor="middle", turned=True)
     if panel.title:
         sheet.write(panel.title, (0, 1), axes.transAxes, dy=-15, bold=True)
     for number, series in enumerate(_entries(panel)):

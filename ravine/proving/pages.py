@@ -54,6 +54,18 @@ def index(proofs: Sequence[Proof]) -> str:
     return _render("index.md", proofs=proofs, counts=counts, stem=page_name, quick=quick)
 
 
+def brief(proofs: Sequence[Proof], folder: str) -> str:
+    """A short table of some claims for another page: what was said, the first thing measured, the verdict."""
+    lines = ["| slide | the chapter says | measured | verdict |", "|---|---|---|---|"]
+    for one in proofs:
+        slides = ", ".join(map(str, one.said["slide"]))
+        first = next(check for check in one.checks if check.role == "claim")
+        measured = f"{first.what}: {first.said()}"
+        link = f"[{cell(one.said['statement'])}]({folder}/{page_name(one)}.md)"
+        lines.append(f"| {slides} | {link} | {cell(measured)} | {one.verdict} |")
+    return "\n".join(lines) + "\n"
+
+
 def _render(template: str, **content: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -4,6 +4,8 @@ import dataclasses
 import time
 from multiprocessing import connection
 
+from threadpoolctl import threadpool_limits
+
 from ravine import claims
 from ravine.core.claim import Trial, verdict
 from ravine.proving.job import Job
@@ -15,7 +17,8 @@ def prove(pipe: connection.Connection, source: str, job: Job) -> None:
     with reporting(pipe):
         claim = claims.claim(job.claim)
         started = time.perf_counter()
-        found = claim.measure(Trial(job.claim, job.scale, job.seed))
+        with threadpool_limits(1):  # NumPy's BLAS too: workers share the cores, and sums keep their order
+            found = claim.measure(Trial(job.claim, job.scale, job.seed))
         seconds = time.perf_counter() - started
         for check in found.checks:
             pipe.send(("row", {"check": check.row()}))

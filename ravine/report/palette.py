@@ -48,3 +48,8 @@ def swatch(number: int) -> str:
         f'<path d="M1 6H33" stroke="currentColor" stroke-width="2" fill="none"{dashes}/>'
         f'<path d="{_MARKERS[style(number).marker]}" transform="translate(17 6)" fill="currentColor"/></svg>'
     )
+
+
+def outline(number: int) -> str:
+    """The path, in SVG's language, of the marker of `style(number)`, about 8 pixels wide around the origin."""
+    return _MARKERS[style(number).marker]
