@@ -39,7 +39,9 @@ _HOMES = {
     "task": "ravine.tasks",
     "train": "ravine.loop",
 }
-_ROOMS = ("checks", "curvature", "data", "optim", "probes", "racing", "report", "rules", "schedules", "surfaces", "tasks", "tune")
+_ROOMS = (
+    "checks", "curvature", "data", "optim", "probes", "racing", "report", "rules", "schedules", "surfaces", "tasks", "tune",
+)  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS]
 
