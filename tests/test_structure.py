@@ -42,7 +42,10 @@ COMPOSERS = {
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
-    "curvature": {"mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal"},
+    "curvature": {
+        "mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal", "spectrum", "condition",
+        "negative", "solve",
+    },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
