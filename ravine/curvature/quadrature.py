@@ -20,24 +20,29 @@ class Quadrature:
     alpha: Tensor
     beta: Tensor
 
+    @property
+    def exact(self) -> bool:
+        """Whether Lanczos has found the space invariant, so that the measure is known altogether."""
+        return float(self.beta[-1]) == 0.0
+
     def up_to(self, x: Tensor) -> Tensor:
         """The weight up to each x."""
         return up_to(x, self.nodes, self.weights)
 
     def coarser(self) -> "Quadrature":
-        """That of two thirds of the steps; the same where the space is invariant, since it is exact then."""
-        if float(self.beta[-1]) == 0.0:
+        """That of half the steps; the same where the space is invariant, since it is exact then."""
+        if self.exact:
             return self
-        fewer = max(1, 2 * len(self.alpha) // 3)
+        fewer = max(1, len(self.alpha) // 2)
         return _gauss(self.alpha[:fewer], self.beta[:fewer])
 
     def off(self, x: Tensor) -> Tensor:
         """How far the weight up to each x may be off: not further than 1 / Σ pₖ(x)², k < m, with pₖ the orthonormal
         polynomials of the measure (Akhiezer 1965, sec. 2.5, after Chebyshev, Markov and Stieltjes).
 
-        It is zero where Lanczos has found the space invariant.
+        It is zero where the measure is exact.
         """
-        if float(self.beta[-1]) == 0.0:
+        if self.exact:
             return torch.zeros_like(x)
         before, here = torch.zeros_like(x), torch.ones_like(x)
         total, down = here.square(), 0.0

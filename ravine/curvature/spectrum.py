@@ -18,6 +18,7 @@ from ravine.curvature.result import Estimate
 
 _NORMAL = 1.959964  # of a standard normal number, 95 % lie within this of zero
 _TRIES, _BINS = 2000, 100
+_SMALL = 320  # up to this size Lanczos's iteration goes to its end, after which nothing is left to the quadrature
 Runs = Sequence[Quadrature]
 
 
@@ -26,8 +27,9 @@ class Spectrum:
     """The density of eigenvalues: `weights` (sum 1) at `nodes` (ascending), averaged over random starts.
 
     value: the share of eigenvalues up to each node. error: half the 95 % band for the share up to x, for all x at once,
-    as `cumulative` has it; x itself is told to `resolution`, within which eigenvalues count as one.
-    size: that of the operator. runs: each start's own measure.
+    as `cumulative` has it, when x may be off by `resolution`: m steps tell no two places apart that are nearer than the
+    range / m².
+    size: that of the operator. rounding: that of the nodes. runs: each start's own measure.
     """
 
     nodes: Tensor
@@ -37,6 +39,7 @@ class Spectrum:
     products: int
     size: int
     resolution: float
+    rounding: float
     reason: str = ""
     runs: Runs = field(default=(), repr=False)
 
@@ -54,7 +57,7 @@ class Spectrum:
         """The share of eigenvalues that are x or less, with the 95 % interval for this x alone."""
         share = float(self.cumulative(x))
         off = float(torch.stack([run.off(torch.tensor([x], dtype=torch.float64)) for run in self.runs]).mean())
-        off += float(self.weights[(self.nodes - x).abs() <= self.resolution].sum())
+        off += float(self.weights[(self.nodes - x).abs() <= self.rounding].sum())
         count = _observations(self.size, len(self.runs))
         low, high = _wilson(share - off, count)[0], _wilson(share + off, count)[1]
         return Estimate(share, max(high - share, share - low), self.converged, self.products, self.reason)
@@ -78,7 +81,7 @@ def spectrum(
     *,
     generator: torch.Generator | None = None,
     starts: int = 8,
-    steps: int = 80,
+    steps: int | None = None,
     tol: float | None = None,
     observe: Observe = None,
 ) -> Spectrum:
@@ -86,12 +89,13 @@ def spectrum(
 
     From each of `starts` random vectors, Lanczos's iteration of `steps` gives the measure that this vector sees, exact
     in its first 2 `steps` moments; their mean is the distribution. It takes starts * steps products, and more of either
-    makes the error smaller: starts where A is small, steps where it is large.
+    makes the error smaller: starts where A is small, steps where it is large. steps: 80 unless given, and as many as
+    there are for sizes up to 320.
     tol: the error that counts as converged.
 
     The error has two parts. That of chance is known beforehand: the share that a random direction gives to a part of
     the spectrum has a Beta distribution, whatever the eigenvectors. That of the quadrature is estimated by its
-    distance to two thirds of the steps; for one x alone, `below` bounds it.
+    distance to half the steps; for one x alone, `below` bounds it.
 
     >>> import torch
     >>> A = Operator(4, lambda v: torch.tensor([[-1.0], [2.0], [2.0], [2.0]]) * v)
@@ -100,10 +104,12 @@ def spectrum(
     True
     """
     check_count("starts", starts, 1)
-    check_count("steps", steps, 2)
+    check_count("steps", 80 if steps is None else steps, 2)
     if tol is not None and not 0 < tol < 1:
         raise RavineError(f"tol must be a number between 0 and 1, got {tol!r}")
-    A = Counted(A, starts * min(steps, A.size) if isinstance(A, Operator) else 0, observe)
+    A = Counted(A, 0, observe)
+    steps = min(A.size, steps or (80 if A.size > _SMALL else A.size))
+    A.most = starts * steps
     runs = []
     for _ in range(starts):
         basis = Basis(A, normals(A, 1, generator)[:, 0])
@@ -111,12 +117,13 @@ def spectrum(
         runs.append(quadrature(basis))
     nodes, order = torch.cat([run.nodes for run in runs]).sort()
     weights = torch.cat([run.weights for run in runs])[order] / starts
-    eps = torch.finfo(A.dtype).eps
-    resolution = max(1e-6, 100 * eps) * float(nodes.abs().max())
-    error = min(1.0, _band(runs, nodes, weights, resolution, A.size) + 100 * eps)
+    rounding = 100 * torch.finfo(A.dtype).eps * float(nodes.abs().max())
+    whole = all(run.exact for run in runs)
+    resolution = rounding if whole else max(rounding, float(nodes[-1] - nodes[0]) / steps**2)
+    error = min(1.0, _band(runs, nodes, weights, A.size) + 100 * torch.finfo(A.dtype).eps)
     converged = tol is None or error <= tol
     reason = "" if converged else f"the error is {error:.3g}, where {tol:g} was asked for: give more starts or steps"
-    return Spectrum(nodes, weights, error, converged, A.spent, A.size, resolution, reason, tuple(runs))
+    return Spectrum(nodes, weights, error, converged, A.spent, A.size, resolution, rounding, reason, tuple(runs))
 
 
 def _observations(size: int, starts: int) -> float:
@@ -127,9 +134,9 @@ def _observations(size: int, starts: int) -> float:
     return starts * (size + 2) / 2 - 1
 
 
-def _band(runs: Runs, nodes: Tensor, weights: Tensor, resolution: float, size: int) -> float:
+def _band(runs: Runs, nodes: Tensor, weights: Tensor, size: int) -> float:
     """The distance that 95 in 100 cumulative distributions keep to the true one, at all x."""
-    group = _grouped(nodes, weights, resolution)
+    group = _grouped(nodes, weights)
     count = int(group[-1]) + 1
     parts = torch.zeros(count, dtype=torch.float64).scatter_add(0, group, weights)
     at, apart = _apart(runs)
@@ -140,12 +147,12 @@ def _band(runs: Runs, nodes: Tensor, weights: Tensor, resolution: float, size: i
     shape = parts.numpy() * seen
     drawn = np.random.default_rng(0).standard_gamma(shape, size=(_TRIES, count))
     by_chance = np.abs(drawn.cumsum(1) / drawn.sum(1, keepdims=True) - parts.cumsum(0).numpy())
-    return float(np.quantile((by_chance + off).max(1), 0.95))
+    return float(np.quantile((by_chance + 1.25 * off).max(1), 0.95))
 
 
-def _grouped(nodes: Tensor, weights: Tensor, resolution: float) -> Tensor:
+def _grouped(nodes: Tensor, weights: Tensor) -> Tensor:
     """The number of each node's group: those that count as one place, or hold less than a hundredth together."""
-    ends = torch.cat([nodes[1:] - nodes[:-1] > resolution, torch.tensor([True])])
+    ends = torch.cat([nodes[1:] - nodes[:-1] > 1e-6 * nodes.abs().max(), torch.tensor([True])])
     share = weights.cumsum(0)[ends]
     few = torch.cat([(share[:-1] * _BINS).floor() != (share[1:] * _BINS).floor(), torch.tensor([True])])
     ends[ends.clone()] = few
@@ -153,15 +160,11 @@ def _grouped(nodes: Tensor, weights: Tensor, resolution: float) -> Tensor:
 
 
 def _apart(runs: Runs) -> tuple[Tensor, Tensor]:
-    """Beside each run's nodes, a tenth of the way to the next: how far the mean lies from that of two thirds of the
-    steps.
+    """Midway between each run's nodes: how far the mean lies from that of half the steps.
 
-    Where a node stands for eigenvalues all around it, it moves when steps are added; where it is an eigenvalue, it does
-    not, and right at it no share can be told.
+    Beside a node the whole steps are off by about as much, half the node's weight, unless an eigenvalue stands there.
     """
-    gaps = [run.nodes[1:] - run.nodes[:-1] for run in runs]
-    beside = [(run.nodes[:-1] + 0.1 * gap, run.nodes[1:] - 0.1 * gap) for run, gap in zip(runs, gaps, strict=True)]
-    at = torch.cat([part for pair in beside for part in pair])
+    at = torch.cat([(run.nodes[1:] + run.nodes[:-1]) / 2 for run in runs])
     apart = torch.stack([run.up_to(at) - run.coarser().up_to(at) for run in runs])
     return at, apart.mean(0).abs()
 
