@@ -44,7 +44,7 @@ COMPOSERS = {
     "proving": {"run"},
     "curvature": {
         "mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal", "spectrum", "condition",
-        "negative", "solve",
+        "negative", "solve", "drawing",
     },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }

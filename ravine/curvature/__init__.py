@@ -2,6 +2,7 @@
 
 from ravine.curvature.condition import condition_number as condition_number
 from ravine.curvature.diagonal import diagonal as diagonal
+from ravine.curvature.drawing import plot_spectrum as plot_spectrum
 from ravine.curvature.eigen import bottom as bottom
 from ravine.curvature.eigen import top as top
 from ravine.curvature.function import of_function as of_function

@@ -21,13 +21,13 @@ class Counted(Operator):
                 f"curvature is estimated of an Operator (hessian, gauss_newton, of_function, ...), got "
                 f"{type(A).__name__}; a matrix a is Operator(len(a), lambda v: a @ v, dtype=a.dtype)"
             )
-        super().__init__(A.size, A.__matmul__, dtype=A.dtype, device=A.device, slices=A.slices)
+        super().__init__(A.size, self._counted, dtype=A.dtype, device=A.device, slices=A.slices)
         self.most, self.spent = most, 0
-        self._observe = observe
+        self._given, self._observe = A, observe
 
-    def __matmul__(self, v: Tensor) -> Tensor:
-        made = super().__matmul__(v)
-        self.spent += 1 if v.ndim == 1 else v.shape[1]
+    def _counted(self, v: Tensor) -> Tensor:
+        made = self._given @ v
+        self.spent += v.shape[1]
         if not torch.isfinite(made).all():
             raise RavineError(
                 f"product {self.spent} with the operator is not finite: look at the parameters and data for numbers "

@@ -76,8 +76,8 @@ class _Search:
         """How far out each value is."""
         return values.abs() if self.which == "magnitude" else values
 
-    def start(self, outside: Tensor | None = None) -> Basis:
-        return Basis(self.A, normals(self.A, 1, self.generator)[:, 0], outside)
+    def vector(self) -> Tensor:
+        return normals(self.A, 1, self.generator)[:, 0]
 
     def ritz(self, basis: Basis) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values of the basis, outermost first, the norms of their residuals, and their coordinates."""
@@ -100,12 +100,11 @@ def _outermost(
     search = _Search(A, which, tol, generator)
     values, vectors, whole = _first(search, k, limit)
     settled = whole
-    while not settled and A.spent < limit + 30 * k:
-        more = _beside(search, vectors, float(search.size(values)[-1]), limit)
-        if more is None or isinstance(more, str):
-            settled = more is None
+    while not settled and A.spent < 2 * limit + 30:
+        further, settled = _beside(search, vectors, float(search.size(values)[-1]), limit)
+        if further is None:
             break
-        values, vectors = torch.cat([values, more[0]]), torch.cat([vectors, more[1]], 1)
+        values, vectors = torch.cat([values, further[0]]), torch.cat([vectors, further[1]], 1)
         outer = search.size(values).argsort(descending=True)[:k]
         values, vectors = values[outer], vectors[:, outer]
     return _told(search, vectors, floor, settled)
@@ -113,39 +112,35 @@ def _outermost(
 
 def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, bool]:
     """k outermost Ritz values and vectors of a space that grows until they have converged; whether it is the whole."""
-    basis, size = search.start(), max(2 * k + 10, 20)
+    basis, size = Basis(search.A, search.vector()), max(2 * k + 10, 20)
     while True:
         basis.extend(min(limit, size))
         values, residuals, turned = search.ritz(basis)
         if len(values) >= k and bool((residuals[:k] <= 0.5 * search.tol * search.scale).all()):
             break
-        if len(basis) >= limit or (basis.fresh is None and not basis.renew(_other(basis))):
+        if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
             break
         size = max(size, math.ceil(1.3 * len(basis)) + 1)
     return values[:k], basis.vectors @ turned[:, :k].to(basis.vectors), len(basis) == search.A.size
 
 
-def _beside(search: _Search, vectors: Tensor, worst: float, limit: int) -> tuple[Tensor, Tensor] | None | str:
-    """An outermost pair beside `vectors` that is further out than `worst`; None where there is none."""
-    basis, size = search.start(vectors), 12
+def _beside(
+    search: _Search, vectors: Tensor, worst: float, limit: int
+) -> tuple[tuple[Tensor, Tensor] | None, bool]:
+    """An outermost pair beside `vectors` that is further out than `worst`, or None; whether there is surely none."""
+    basis, size = Basis(search.A, search.vector(), vectors), 12
     while True:
         basis.extend(min(limit, size))
         values, residuals, turned = search.ritz(basis)
         further = float(search.size(values)[0]) > worst + search.tol * search.scale
-        if residuals[0] <= (0.5 * search.tol if further else _ROUGH) * search.scale:
+        found = bool(residuals[0] <= (0.5 * search.tol if further else _ROUGH) * search.scale)
+        if found or len(basis) == basis.room:
             break
-        if len(basis) >= limit or (basis.fresh is None and not basis.renew(_other(basis))):
-            if len(basis) == basis.room:
-                break
-            return "unsettled"
+        if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
+            return None, False
         size = max(size, math.ceil(1.3 * len(basis)) + 1)
-    return (values[:1], basis.vectors @ turned[:, :1].to(basis.vectors)) if further else None
-
-
-def _other(basis: Basis) -> Tensor:
-    """A vector to go on with where the space is invariant: the same for the same space."""
-    draw = torch.Generator().manual_seed(len(basis))
-    return torch.randn(basis.A.size, generator=draw, dtype=torch.float64).to(basis.vectors)
+    pair = (values[:1], basis.vectors @ turned[:, :1].to(basis.vectors)) if further else None
+    return pair, not further
 
 
 def _told(search: _Search, vectors: Tensor, floor: float, settled: bool) -> Eigenpairs:

@@ -55,7 +55,7 @@ def inverse(A: Operator, given: Operator | Tensor | None) -> Callable[[Tensor], 
         found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise RavineError(f"precondition must be an operator, or a vector ({A.size},) of a diagonal; got {found}")
     if not bool((given > 0).all() and torch.isfinite(given).all()):
-        raise RavineError("precondition must be positive definite: some of its numbers are zero, negative or not finite")
+        raise RavineError("precondition must be positive definite: some of its numbers are not above zero, or infinite")
     diagonal = given.detach().to(A.device, A.dtype)
     return lambda r: diagonal * r
 
@@ -104,7 +104,8 @@ def minres(system: System, b: Tensor) -> Steps:
         a0, a2, a3 = c * delta - c_before * s * gamma, s * delta + c_before * c * gamma, s_before * gamma
         a1 = math.hypot(a0, after)
         largest = max(largest, abs(delta), after)
-        if math.hypot(a0, c * after) <= 1000 * eps * largest:  # ‖A r‖ / ‖r‖: what is left of b, A does not reach
+        # ‖A r‖ / ‖r‖: what is left of b, A does not reach. It falls to the root of eps, then rounding makes x grow.
+        if math.hypot(a0, c * after) <= eps**0.5 * largest:
             system.stopped = "singular"
             return
         c_before, c, s_before, s = c, a0 / a1, s, after / a1

@@ -40,9 +40,10 @@ def negative_curvature(
     if index and A.size <= exact:
         A.most = A.size
         return _dense(A, tol, floor)
+    A.most = 440 + index * starts * (steps or 80)
     lowest = bottom(A, tol=tol, generator=generator, most=most)
     highest = top(A, which="magnitude", tol=max(tol, 1e-2), generator=generator, most=most)
-    limit = -tol * float(highest.value.abs())
+    limit = min(-tol * float(highest.value.abs()), -1e-300)  # zero is not negative
     fraction = count = None
     if index:
         fraction = spectrum(A, generator=generator, starts=starts, steps=steps).below(limit)

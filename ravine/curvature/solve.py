@@ -75,8 +75,10 @@ def _run(system: System, method: Method, b: Tensor, tol: float, limit: int) -> t
     x, r, norm, eps = torch.zeros_like(b), b, float(b.double().norm()), torch.finfo(b.dtype).eps
     error = 1.0
     while not system.stopped and error > tol:
-        change, before = None, error
-        for change, left in method(system, r):  # noqa: B007 - looked at after the loop
+        change, before, least = None, error, math.inf
+        for made, left in method(system, r):
+            if left < least:  # CG's residuals rise and fall
+                change, least = made, left
             if left <= 0.5 * tol * norm or system.A.spent >= limit - 1:
                 break
         if change is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
-from ravine.curvature.chance import check_count, check_tol, normals
+from ravine.curvature.chance import check_count, normals
 from ravine.curvature.counted import Counted, Observe
 from ravine.curvature.lanczos import Basis
 from ravine.curvature.quadrature import Quadrature, quadrature, up_to
@@ -32,8 +32,8 @@ class Spectrum:
     size: that of the operator. rounding: that of the nodes. runs: each start's own measure.
     """
 
-    nodes: Tensor
-    weights: Tensor
+    nodes: Tensor = field(repr=False)
+    weights: Tensor = field(repr=False)
     error: float
     converged: bool
     products: int
