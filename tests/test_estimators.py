@@ -162,8 +162,8 @@ def test_the_share_below_a_place_covers() -> None:
     values = torch.cat([line(-1, -0.1, 10), line(0.1, 1, 30)])
     A = operator(matrix(values))
     for steps in (None, 15):
-        found = [curvature.spectrum(A, generator=seeded(s), starts=2, steps=steps).below(0.0) for s in range(TRIALS)]
-        assert sum(abs(e.value - 0.25) <= e.error for e in found) >= 180
+        found = [curvature.spectrum(A, generator=seeded(s), starts=2, steps=steps).below(0.0) for s in range(100)]
+        assert sum(abs(e.value - 0.25) <= e.error for e in found) >= 90
         assert max(e.error for e in found) < (0.25 if steps is None else 0.35)
 
 

@@ -1,5 +1,7 @@
 """The trace: the sum of the eigenvalues."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,8 @@ def trace(
     exactly, and Hutchinson's mean on what is left of A beside it (Meyer, Musco, Musco & Woodruff 2021, alg. 1); it
     wins where few eigenvalues carry the trace. samples: products at most, at least 6.
     tol: stop where the error is this share of the value; converged says whether that was reached. It is looked at when
-    the samples have doubled, since an interval that is looked at all the time is left by chance too often.
+    the samples have doubled only, and the interval is widened for that, since one that stops as soon as it looks narrow
+    is too narrow.
 
     >>> import torch
     >>> A = Operator(3, lambda v: torch.tensor([[1.0], [2.0], [3.0]]) * v)
@@ -42,7 +45,8 @@ def trace(
     if tol is not None:
         check_tol(A, tol)
     exact, slack, basis = (0.0, 0.0, None) if method == "hutchinson" else _range(A, samples // 3, generator)
-    found, look = Mean(rounding(A)), 2 * _BLOCK
+    look = 2 * _BLOCK
+    found = Mean(rounding(A), 1 if tol is None else max(1, 1 + int(math.log2(max(1, samples / look)))))
     value, error = exact, slack
     while A.spent < samples and (basis is None or basis.shape[1] < A.size):
         z = signs(A, min(_BLOCK, samples - A.spent), generator)
