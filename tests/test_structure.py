@@ -42,9 +42,12 @@ COMPOSERS = {
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
-    "curvature": {"mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal"},
     "surfaces": {"drawing", "film", "page", "picture"},
     "tune": {"learning_rate", "search", "book"},
+    "curvature": {
+        "mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal", "spectrum", "condition",
+        "negative", "solve", "drawing",
+    },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -1,15 +1,20 @@
 """The outermost eigenvalues and their vectors."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ravine.core.errors import RavineError, unknown
+from ravine.core.errors import unknown
 from ravine.core.operator import Operator
-from ravine.curvature.chance import check_count, normals
-from ravine.curvature.lanczos import Basis, extend, renew, start
+from ravine.curvature.chance import check_count, check_tol, normals
+from ravine.curvature.counted import Counted, Observe
+from ravine.curvature.lanczos import Basis
 from ravine.curvature.result import Eigenpairs
+
+WHICH = ("algebraic", "magnitude")
+_ROUGH = 1e-2  # how well, in parts of the scale, an eigenvalue is known that is not among the outermost
 
 
 def top(
@@ -20,127 +25,140 @@ def top(
     tol: float = 1e-4,
     generator: torch.Generator | None = None,
     most: int | None = None,
+    observe: Observe = None,
 ) -> Eigenpairs:
     """The k largest eigenvalues with their vectors, by Lanczos's method with full reorthogonalization.
 
     which: "algebraic", or "magnitude" for the largest in absolute value, still in descending order of value.
-    tol: a pair has converged when its residual is at most this share of the largest |eigenvalue| found.
-    most: products at most; 20 k + 200 unless given, and n at most.
+    tol: a pair has converged when its residual is at most this share of the largest |eigenvalue| seen.
+    most: vectors at most in the basis, which is what memory they take; 20 k + 200 unless given, and n at most.
 
-    An eigenvalue that occurs several times is found as often: when the space is invariant, the iteration goes on with
-    what a fresh random vector has outside it; a repeated value that is not found by then has converged to `tol` only.
+    A Krylov space holds one direction only of an eigenvalue that occurs several times. So when k pairs have converged,
+    the iteration starts again beside them, from a new random vector, until it finds nothing further out.
 
     >>> import torch
     >>> A = Operator(4, lambda v: torch.tensor([[1.0], [2.0], [2.0], [-5.0]]) * v)
     >>> top(A, 2).value.round(decimals=4).tolist(), bottom(A).value.round(decimals=4).tolist()
     ([2.0, 2.0], [-5.0])
     """
-    if which not in ("algebraic", "magnitude"):
-        raise unknown("which", which, ("algebraic", "magnitude"))
-    return _outermost(A, k, which, tol, generator, most)
+    if which not in WHICH:
+        raise unknown("which", str(which), WHICH)
+    return _outermost(A, k, which, tol, generator, most, observe)
 
 
 def bottom(
-    A: Operator, k: int = 1, *, tol: float = 1e-4, generator: torch.Generator | None = None, most: int | None = None
+    A: Operator,
+    k: int = 1,
+    *,
+    tol: float = 1e-4,
+    generator: torch.Generator | None = None,
+    most: int | None = None,
+    observe: Observe = None,
 ) -> Eigenpairs:
     """The k smallest eigenvalues, the most negative last; see `top`."""
-    found = _outermost(-A, k, "algebraic", tol, generator, most)
-    back = torch.arange(len(found.value) - 1, -1, -1)
+    found = _outermost(-A if isinstance(A, Operator) else A, k, "algebraic", tol, generator, most, observe)
     return Eigenpairs(
-        -found.value[back], found.vectors[:, back], found.error[back], found.converged, found.products, found.reason
+        -found.value.flip(0), found.vectors.flip(1), found.error.flip(0), found.converged, found.products, found.reason
     )
 
 
+@dataclass
+class _Search:
+    """How the outermost pairs are looked for."""
+
+    A: Counted
+    which: str
+    tol: float
+    generator: torch.Generator | None
+    scale: float = 0.0  # the largest |eigenvalue| seen
+
+    def size(self, values: Tensor) -> Tensor:
+        """How far out each value is."""
+        return values.abs() if self.which == "magnitude" else values
+
+    def vector(self) -> Tensor:
+        return normals(self.A, 1, self.generator)[:, 0]
+
+    def ritz(self, basis: Basis) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz values of the basis, outermost first, the norms of their residuals, and their coordinates."""
+        values, turned = torch.linalg.eigh(basis.tridiagonal)
+        self.scale = max(self.scale, float(values.abs().max()))
+        order = self.size(values).argsort(descending=True)
+        residuals = basis.beta[-1] * turned[-1].abs()  # Parlett 1998, eq. 13.2.1
+        return values[order], residuals[order], turned[:, order]
+
+
 def _outermost(
-    A: Operator, k: int, which: str, tol: float, generator: torch.Generator | None, most: int | None
+    A: Operator, k: int, which: str, tol: float, generator: torch.Generator | None, most: int | None, observe: Observe
 ) -> Eigenpairs:
+    limit = 20 * k + 200 if most is None and isinstance(k, int) else most
+    A = Counted(A, limit or 0, observe)
     check_count("k", k, 1, A.size)
-    floor = 20 * torch.finfo(A.dtype).eps
-    if not tol >= floor:
-        raise RavineError(f"tol={tol:g} cannot be met in {A.dtype}, where {floor:.1g} is the least: use float64")
-    limit = min(A.size, most if most is not None else 20 * k + 200)
     check_count("most", limit, k)
-    vectors, spent = _krylov(A, k, which, tol, limit, normals(A, 1, generator)[:, 0])
-    while spent < limit and vectors.shape[1] < A.size:
-        # One random vector sees one direction of a repeated eigenvalue: look for more in what is left.
-        rest = _without(A, vectors)
-        more, used = _krylov(rest, 1, which, max(tol, 1e-2), max(1, limit - spent), normals(A, 1, generator)[:, 0])
-        spent += used
-        values = _rayleigh(A, vectors)[0]
-        spent += vectors.shape[1]
-        worst = values.abs().min() if which == "magnitude" else values.min()
-        found = _rayleigh(A, more)[0][0]
-        spent += 1
-        if (found.abs() if which == "magnitude" else found) <= worst + tol * values.abs().max():
+    floor = check_tol(A, tol)
+    limit = min(A.size, limit or 0)
+    search = _Search(A, which, tol, generator)
+    values, vectors, whole = _first(search, k, limit)
+    settled = whole
+    while not settled and A.spent < 2 * limit + 30:
+        further, settled = _beside(search, vectors, float(search.size(values)[-1]), limit)
+        if further is None:
             break
-        more, used = _krylov(rest, 1, which, tol, max(1, limit - spent), more[:, 0])
-        spent += used
-        vectors = torch.linalg.qr(torch.cat([vectors, more], 1)).Q
-        values, rotation = _rayleigh(A, vectors)
-        spent += vectors.shape[1]
-        vectors = vectors @ rotation[:, _choose(values, k, which)].to(A.dtype)
-    return _told(A, vectors, k, tol, floor, spent)
+        values, vectors = torch.cat([values, further[0]]), torch.cat([vectors, further[1]], 1)
+        outer = search.size(values).argsort(descending=True)[:k]
+        values, vectors = values[outer], vectors[:, outer]
+    return _told(search, vectors, floor, settled)
 
 
-def _krylov(A: Operator, k: int, which: str, tol: float, limit: int, v: Tensor) -> tuple[Tensor, int]:
-    """The k outermost Ritz vectors (n, k) of a Krylov space that grows until they have converged, and the products."""
-    basis, spent, size = start(A, v), 0, min(limit, max(2 * k + 10, 20))
+def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, bool]:
+    """k outermost Ritz values and vectors of a space that grows until they have converged; whether it is the whole."""
+    basis, size = Basis(search.A, search.vector()), max(2 * k + 10, 20)
     while True:
-        spent += extend(basis, size)
-        values, rotation = torch.linalg.eigh(basis.tridiagonal)
-        chosen = _choose(values, min(k, len(values)), which)
-        residuals = basis.beta[-1] * rotation[-1].abs()  # Parlett 1998, eq. 13.2.1
-        good = len(chosen) == k and bool((residuals[chosen] <= 0.5 * tol * values.abs().max()).all())
-        if good or len(basis.alpha) >= limit:
+        basis.extend(min(limit, size))
+        values, residuals, turned = search.ritz(basis)
+        if len(values) >= k and bool((residuals[:k] <= 0.5 * search.tol * search.scale).all()):
             break
-        if basis.fresh is None and not renew(basis, _other(basis)):
+        if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
             break
-        size = min(limit, math.ceil(1.3 * len(basis.alpha)) + 1)
-    return basis.vectors @ rotation[:, chosen].to(A.dtype), spent
+        size = max(size, math.ceil(1.3 * len(basis)) + 1)
+    return values[:k], basis.vectors @ turned[:, :k].to(basis.vectors), len(basis) == search.A.size
 
 
-def _other(basis: Basis) -> Tensor:
-    """A vector to go on with where the space is invariant: the same for the same space."""
-    draw = torch.Generator().manual_seed(len(basis.alpha))
-    return torch.randn(basis.A.size, generator=draw, dtype=torch.float64).to(basis.vectors)
+def _beside(
+    search: _Search, vectors: Tensor, worst: float, limit: int
+) -> tuple[tuple[Tensor, Tensor] | None, bool]:
+    """An outermost pair beside `vectors` that is further out than `worst`, or None; whether there is surely none."""
+    basis, size = Basis(search.A, search.vector(), vectors), 12
+    while True:
+        basis.extend(min(limit, size))
+        values, residuals, turned = search.ritz(basis)
+        further = float(search.size(values)[0]) > worst + search.tol * search.scale
+        found = bool(residuals[0] <= (0.5 * search.tol if further else _ROUGH) * search.scale)
+        if found or len(basis) == basis.room:
+            break
+        if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
+            return None, False
+        size = max(size, math.ceil(1.3 * len(basis)) + 1)
+    pair = (values[:1], basis.vectors @ turned[:, :1].to(basis.vectors)) if further else None
+    return pair, not further
 
 
-def _without(A: Operator, vectors: Tensor) -> Operator:
-    """A on what is orthogonal to `vectors`; zero on them."""
-
-    def apply(v: Tensor) -> Tensor:
-        w = A @ (v - vectors @ (vectors.T @ v))
-        return w - vectors @ (vectors.T @ w)
-
-    return Operator(A.size, apply, dtype=A.dtype, device=A.device)
-
-
-def _rayleigh(A: Operator, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, descending, of A on the span of orthonormal vectors, and their coordinates."""
-    inner = (vectors.T @ (A @ vectors)).double().cpu()
-    values, rotation = torch.linalg.eigh((inner + inner.T) / 2)
-    return values.flip(0), rotation.flip(1)
-
-
-def _choose(values: Tensor, k: int, which: str) -> Tensor:
-    """The places of the k outermost values, in descending order of value."""
-    outer = (values.abs() if which == "magnitude" else values).argsort(descending=True)[:k]
-    return outer[values[outer].argsort(descending=True)]
-
-
-def _told(A: Operator, vectors: Tensor, k: int, tol: float, floor: float, spent: int) -> Eigenpairs:
-    images = A @ vectors
-    values = (vectors * images).double().sum(0).cpu()
-    order = values.argsort(descending=True)
-    vectors, images, values = vectors[:, order], images[:, order], values[order]
-    scale = max(float(values.abs().max()), 1e-300)
-    residual = (images - vectors * values.to(A.dtype).to(A.device)).double().norm(dim=0).cpu()
-    error = residual + floor * scale  # the residual's own rounding
-    converged = len(values) == k and bool((error <= max(tol, 2 * floor) * scale).all())
+def _told(search: _Search, vectors: Tensor, floor: float, settled: bool) -> Eigenpairs:
+    """The pairs as the operator itself has them: one product more for each, and its residual."""
+    vectors = torch.linalg.qr(vectors).Q
+    images = search.A @ vectors
+    inner = (vectors.T @ images).double().cpu()
+    values, turn = (found.flip(-1) for found in torch.linalg.eigh((inner + inner.T) / 2))
+    vectors, images = vectors @ turn.to(vectors), images @ turn.to(vectors)
+    error = (images.double() - vectors.double() * values.to(images.device)).norm(dim=0).cpu()
+    scale = max(search.scale, float(values.abs().max()))
+    error = error + floor * scale  # the residual's own rounding
+    converged = settled and bool((error <= max(search.tol, 2 * floor) * scale).all())
     reason = ""
     if not converged:
         reason = (
-            f"after {spent} products the residuals are up to {float(error.max()):.2g}, where {tol:g} of {scale:.3g} "
-            "was asked for: give more by most="
+            f"after {search.A.spent} products the residuals are up to {float(error.max()):.2g}, where {search.tol:g} "
+            f"of {scale:.3g} was asked for{'' if settled else ', and one further out may be missing'}: give more by "
+            "most="
         )
-    return Eigenpairs(values, vectors, error, converged, spent + len(values), reason)
+    return Eigenpairs(values, vectors, error, converged, search.A.spent, reason)

@@ -1,6 +1,6 @@
 """What an estimator returns: a value, how far off it may be, and whether it got there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -38,44 +38,40 @@ class Eigenpairs:
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """The density of eigenvalues: `weights` (sum 1) at `nodes`, averaged over random starts.
+class NegativeCurvature:
+    """The direction in which A curves down most, and how many eigenvalues are negative.
 
-    cumulative(x) is the share of eigenvalues up to x. error: the half-width of a 95 % interval for that share, at worst
-    over all x. `runs` holds each start's nodes and weights.
+    value: vᵀ A v for the direction v, the smallest eigenvalue found. error: a bound on its distance to one.
+    direction: v (n,), of length 1; None where nothing below -tol |λ|max was found.
+    fraction, count: the share and the number of eigenvalues below -tol |λ|max, each with its own error; None where
+    they were not asked for.
     """
 
-    nodes: Tensor
-    weights: Tensor
+    value: float
     error: float
+    direction: Tensor | None
+    fraction: Estimate | None
+    count: Estimate | None
     converged: bool
     products: int
-    size: int
     reason: str = ""
-    runs: tuple[tuple[Tensor, Tensor], ...] = field(default=(), repr=False)
-
-    def cumulative(self, x: float) -> float:
-        """The share of eigenvalues that are x or less."""
-        return float(self.weights[self.nodes <= x].sum())
-
-    def density(self, at: Tensor, width: float) -> Tensor:
-        """The density at each of `at`, every node spread as a normal distribution of standard deviation `width`."""
-        z = (at[:, None] - self.nodes[None, :]) / width
-        bells = (-0.5 * z**2).exp() / (width * (2 * 3.141592653589793) ** 0.5)
-        return bells @ self.weights
 
 
 @dataclass(frozen=True)
 class Solution:
-    """An approximate solution of (A + shift) x = b.
+    """An approximate solution x of (A + shift I) x = b.
 
-    error: the norm of the residual b - (A + shift) x, divided by that of b. curvature: where CG met a direction of
-    negative curvature, that direction, else None.
+    value: x. error: ‖b - (A + shift I) x‖ / ‖b‖, measured by a product of its own, with its rounding.
+    stopped: why it ended: "tolerance", "negative curvature", "singular", "rounding" (no product in this dtype tells
+    better), or "limit".
+    negative: where CG met negative curvature, the direction (n,) of length 1, and `curvature` what it is along it.
     """
 
     value: Tensor
     error: float
     converged: bool
     products: int
+    stopped: str
     reason: str = ""
     negative: Tensor | None = None
+    curvature: float | None = None
