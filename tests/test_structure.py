@@ -42,7 +42,7 @@ COMPOSERS = {
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
-    "curvature": {"mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal"},
+    "curvature": {"outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac", "of_task", "mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
