@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ravine.core.errors import RavineError
-from ravine.curvature.linear import hessian_product
+from ravine.curvature.twice import checked
 
 Judge = Callable[[Tensor], Tensor]
 """From the matrix of outputs to the mean loss."""
@@ -52,10 +52,7 @@ def of_criterion(judge: Judge, matrix: Tensor) -> Tensor:
     Raises `RavineError` where the criterion couples examples or is not convex in their outputs.
     """
     refuse_coupled(judge, matrix)
-    product = hessian_product(lambda values: judge(values[0]), (matrix,))
-    unit = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-    columns = [product((row.expand_as(matrix).contiguous(),))[0] for row in unit]  # of all examples at once
-    values, vectors = torch.linalg.eigh(torch.stack(columns, -1))
+    values, vectors = torch.linalg.eigh(checked(lambda: _second(judge, matrix)))
     scale = float(values.abs().max())
     eps = torch.finfo(values.dtype).eps
     if float(values.min()) < -1e3 * eps * scale:
@@ -66,6 +63,21 @@ def of_criterion(judge: Judge, matrix: Tensor) -> Tensor:
     values = values.clamp(min=0.0)
     factors: Tensor = (vectors * values.sqrt().unsqueeze(-2)).permute(2, 0, 1)
     return factors[(values > 10 * eps * scale).any(0)]
+
+
+def _second(judge: Judge, matrix: Tensor) -> Tensor:
+    """The second derivative in each example's outputs (examples, numbers, numbers), a row of all examples at a time.
+
+    By a graph of the gradient: to linearize it would take longer than all rows together.
+    """
+    at = matrix.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(judge(at), at, create_graph=True, materialize_grads=True)
+        if not gradient.requires_grad:
+            return matrix.new_zeros(*matrix.shape, matrix.shape[1])
+        sums = gradient.sum(0)
+    rows = [torch.autograd.grad(one, at, retain_graph=True, materialize_grads=True)[0] for one in sums]
+    return torch.stack(rows, 1)
 
 
 def of_draws(

@@ -88,11 +88,13 @@ class Passes:
         return of_draws(self._criterion, self._sample, rows, matrix, batch, self._seed + number, self._draws)
 
     def _gradients(self, matrix: Tensor, outputs: Mapping[str, list[Tensor]], factors: Tensor) -> Iterator[Parts]:
-        for factor in factors:
-            yield {
-                name: [self.layers[name].outputs(g) for g in parts]
-                for name, parts in _pulled(matrix, outputs, factor).items()
-            }
+        known = dict(self.layers)  # as they are now: ekfac leaves out some before it looks at these
+
+        def pulled(factor: Tensor) -> Parts:
+            found = _pulled(matrix, outputs, factor)
+            return {name: [known[name].outputs(g) for g in parts] for name, parts in found.items()}
+
+        return map(pulled, factors)
 
     def _leave_out(self, uses: Mapping[str, Any], matrix: Tensor, values: tuple[Tensor, ...]) -> None:
         """Leave out layers whose use does not account for the whole gradient of their parameters."""
@@ -126,5 +128,4 @@ def _accounts(layer: Layer, inputs: list[Tensor], gradients: list[Tensor], whole
     for a, g in zip(inputs, gradients, strict=True):
         found += layer.outputs(g).flatten(0, 1).T @ layer.inputs(a).flatten(0, 1)
     close = float(torch.finfo(whole.dtype).eps) ** 0.4  # products may run in TF32
-    difference, size = float((found - whole).norm()), float(whole.norm())
-    return difference <= close * size
+    return bool((found - whole).norm() <= close * whole.norm())
