@@ -42,7 +42,7 @@ def of_task(
 
     >>> import ravine
     >>> of_task(ravine.task("digits-mlp"), examples=100, params="0").shape
-    (2080, 2080)
+    (4160, 4160)
     """
     if kind not in KINDS:
         raise unknown("kind of curvature", kind, KINDS)

@@ -18,6 +18,7 @@ from ravine.curvature.twice import checked
 Judge = Callable[[Tensor], Tensor]
 """From the matrix of outputs to the mean loss."""
 Sample = Callable[[Any, Any], tuple[Any, int]]
+_WIDEST, _MOST = 2048, 2**30  # numbers of an example's outputs, each a backward pass; second derivatives in a batch
 Criterion = Callable[[Any, Any], Tensor]
 
 
@@ -51,6 +52,12 @@ def of_criterion(judge: Judge, matrix: Tensor) -> Tensor:
 
     Raises `RavineError` where the criterion couples examples or is not convex in their outputs.
     """
+    count, numbers = matrix.shape
+    if numbers > _WIDEST or count * numbers**2 > _MOST:
+        raise RavineError(
+            f"{count} examples have outputs of {numbers} numbers each: that is too many for their exact second "
+            f"derivatives (up to {_WIDEST} numbers, and {_MOST:.1g} second derivatives in a batch): give sample="
+        )
     refuse_coupled(judge, matrix)
     values, vectors = torch.linalg.eigh(checked(lambda: _second(judge, matrix)))
     scale = float(values.abs().max())
