@@ -297,7 +297,7 @@ def test_its_factors_are_the_papers(data: Callable[[Pair], Any]) -> None:
 
 
 def test_its_factors_of_convolutions_are_the_papers() -> None:
-    """Ω and Γ of Grosse & Martens 2016, eq. 26, up to the number of positions, which goes from one to the other."""
+    """Ω and Γ of Grosse & Martens 2016, up to the number of positions, which goes from one to the other."""
     model, batch = made("cnn")
     found = kfac(model, batch)
 

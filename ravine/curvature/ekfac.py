@@ -30,7 +30,7 @@ def ekfac(
 ) -> Kronecker:
     """For each layer Q diag S Qᵀ, with Q = Q_A ⊗ Q_G the eigenvectors of K-FAC's factors, and S the second moments of
     the examples' gradients in that basis: of all diagonals the one nearest to the curvature's block, so that it is at
-    least as near as K-FAC (George et al. 2018, eq. 9 and sec. 3.1).
+    least as near as K-FAC (George et al. 2018, arXiv 1806.03884).
 
     It goes through the data twice. Positions at which an example shares weights count together in S. The arguments and
     the result are those of `ravine.curvature.kfac`, with `.layers["name"].QA`, `.QG` and `.S`.

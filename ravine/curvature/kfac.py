@@ -26,14 +26,15 @@ def kfac(
     size: Size = None,
 ) -> Kronecker:
     """For each layer A ⊗ G, with A = E[ā āᵀ] of its inputs ā (a last 1 for the bias) and G the Gauss-Newton matrix in
-    its outputs (Martens & Grosse 2015, eq. 1; convolutions: Grosse & Martens 2016, thm. 1).
+    its outputs (Martens & Grosse 2015, arXiv 1503.05671; convolutions: Grosse & Martens 2016, arXiv 1602.01407).
 
     The curvature in the outputs is the criterion's own, exactly, which takes a backward pass for each number of an
     example's outputs: for cross-entropy and squared error this is the true Fisher. With sample(outputs, batch), as
     `Task.sample` has it, it is that of `draws` draws of targets, a backward pass each, as in the paper.
 
     Layers are Linear, Conv1d and Conv2d; `left_out` says why other parameters are not in it. Where weights are shared
-    over positions or several calls, each is taken as independent of the others ("expand", Eschenhagen et al. 2023).
+    over positions or several calls, each is taken as independent of the others ("expand", Eschenhagen et al. 2023,
+    arXiv 2311.00636).
     The result has the factors (`.layers["name"].A`, `.G`) and `.inverse(damping)`; it is that of the parameters as they
     are now. The other arguments and errors are those of `ravine.curvature.gauss_newton`.
 

@@ -93,7 +93,7 @@ def of_draws(
     """Factors of the outputs' Fisher information from targets drawn from the model's own predictions.
 
     A target drawn has a gradient of mean 0 and is independent of others, so that `count` times the square of the mean's
-    gradient has the expectation of one target's (the argument of Liu et al. 2023, sec. 2.3, for Sophia-G).
+    gradient has the expectation of one target's (the argument of Liu et al. 2023, arXiv 2305.14342, for Sophia-G).
     """
     found = []
     with _seeded(seed, matrix.device):
