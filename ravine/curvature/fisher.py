@@ -42,7 +42,8 @@ def fisher(
     size: Size = None,
     keep: bool = False,
 ) -> Operator:
-    """F = E[∇log p ∇log pᵀ], the mean over the data (Amari 1998; the kinds are told apart by Kunstner et al. 2019, arXiv 1905.12558).
+    """F = E[∇log p ∇log pᵀ], the mean over the data (Amari 1998; the kinds are told apart by Kunstner et al. 2019,
+    arXiv 1905.12558).
 
     kind="true": the expectation over targets of the model's own. It is taken exactly for distribution="categorical"
     (logits, classes in dimension 1), "bernoulli" (logits) or "gaussian" (of variance 1/2, which squared error means),
