@@ -46,7 +46,8 @@ COMPOSERS = {
     "tune": {"learning_rate", "search", "book"},
     "curvature": {
         "mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal", "spectrum", "condition",
-        "negative", "solve", "drawing",
+        "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
+        "of_task",
     },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }

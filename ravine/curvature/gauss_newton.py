@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import vjp
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from ravine.core.operator import Operator
 from ravine.curvature.batches import Size
 from ravine.curvature.batches import data as batches
-from ravine.curvature.linear import Product, linearize
+from ravine.curvature.linear import Product, hessian_product, linearize
 from ravine.curvature.mapped import check_loss, mapped
 from ravine.curvature.problem import Params, Problem
 from ravine.curvature.twice import checked
@@ -40,14 +40,25 @@ def gauss_newton(
     check_loss(problem, source, lambda model, batch: criterion(forward(model, batch), batch))
 
     def make(batch: Any) -> Product:
-        return checked(lambda: _product(problem, forward, criterion, batch))
+        def curved(z: Any) -> Callable[[Any], Any]:
+            leaves, shape = tree_flatten(z)
+            product = hessian_product(
+                lambda values: criterion(tree_unflatten(list(values), shape), batch).reshape(()), tuple(leaves)
+            )
+            return lambda u: tree_unflatten(list(product(tuple(tree_leaves(u)))), shape)
+
+        return checked(lambda: through_outputs(problem, forward, curved, batch))
 
     return mapped(problem, source, make, keep)
 
 
-def _product(
-    problem: Problem, forward: Callable[[nn.Module, Any], Any], criterion: Callable[[Any, Any], Tensor], batch: Any
+def through_outputs(
+    problem: Problem,
+    forward: Callable[[nn.Module, Any], Any],
+    curved: Callable[[Any], Callable[[Any], Any]],
+    batch: Any,
 ) -> Product:
+    """v -> Jᵀ C J v, where curved(z) is the map u -> C u on things of the form of the outputs z."""
     at = problem.values()
 
     def outputs(*values: Tensor) -> Any:
@@ -55,12 +66,7 @@ def _product(
 
     pulling: tuple[Any, Callable[..., Any]] = vjp(outputs, *at)  # type: ignore[assignment]  # without aux it is a pair
     z, pull = tree_map(lambda one: one.detach(), pulling[0]), pulling[1]
-    push = _pushed(outputs, at)
-
-    def judged(z: Any) -> Tensor:
-        return criterion(z, batch).reshape(())
-
-    curve = linearize(torch.func.grad(judged), z)[1]
+    push, curve = _pushed(outputs, at), curved(z)
 
     def product(v: Values) -> Values:
         return tuple(pull(curve(push(v)), retain_graph=True))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves, tree_map
 
 Values = tuple[Tensor, ...]
@@ -18,17 +19,25 @@ def linearize(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[...
 
     Recurrent kernels write in place. torch 2.13 folds what they write to into the map's constants, so that from the
     second call on the map gives other numbers. `functionalize` prevents that in gradients; where it does not, the map
-    is refused. Its warnings of its own bookkeeping are left out.
+    is refused. Its warnings of its own bookkeeping are left out. What has no forward derivative says so untraced:
+    while traced, an error of a kernel's ends the process (`mse_loss`, see `_forward`).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")
         warnings.filterwarnings("ignore", ".*torch.jit.script")
+        _differentiated(function, *at)
         found: tuple[Any, Callable[..., Any]] = torch.func.linearize(torch.func.functionalize(function), *at)
     probe = tree_map(lambda x: torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).view_as(x), at)
     first, second = (tree_leaves(found[1](*probe)) for _ in range(2))
     if not all(torch.equal(a, b) or not torch.isfinite(a).all() for a, b in zip(first, second, strict=True)):
         raise NotImplementedError("the linearized map writes to its own constants")
     return found
+
+
+def _differentiated(function: Callable[..., Any], *at: Any) -> None:
+    """The derivative forwards along `at`, once; it raises what linearizing would die of."""
+    with forward_ad.dual_level():
+        function(*tree_map(lambda x: forward_ad.make_dual(x, torch.ones_like(x)), at))  # type: ignore[no-untyped-call]
 
 
 def hessian_product(loss: Scalar, at: Values) -> Product:
@@ -45,9 +54,15 @@ def hessian_product(loss: Scalar, at: Values) -> Product:
 
 
 def _forward(loss: Scalar, at: Values) -> Product:
-    gradient = torch.func.grad(lambda *values: loss(values), argnums=tuple(range(len(at))))
-    _, product = linearize(gradient, *at)
-    return lambda v: tuple(product(*v))
+    """The seed of the backward pass is a variable too: `mse_loss` has no second derivative along a constant seed."""
+
+    def gradient(seed: Tensor, *values: Tensor) -> Any:
+        pulling: tuple[Any, ...] = torch.func.vjp(lambda *values: loss(values), *values)
+        return pulling[1](seed)
+
+    seed = torch.ones((), dtype=at[0].dtype, device=at[0].device)
+    _, product = linearize(gradient, seed, *at)
+    return lambda v: tuple(product(torch.zeros_like(seed), *v))
 
 
 def _reverse(loss: Scalar, at: Values) -> Product:
