@@ -26,7 +26,8 @@ TIERS = (
     ("optimizer", "curvature"),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
-    ("racing", "checks", "surfaces", "tune"),
+    ("weights",),
+    ("racing", "checks", "surfaces", "tune", "anatomy"),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -47,7 +48,7 @@ COMPOSERS = {
     "curvature": {
         "mapped", "hessian", "gauss_newton", "function", "eigen", "trace", "diagonal", "spectrum", "condition",
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
-        "of_task",
+        "of_task", "survey", "layer_drawing",
     },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }

@@ -76,7 +76,7 @@ def _read(problem: Problem, data: Data, loss: Callable[[nn.Module, Any], Tensor]
 
 def _unsteady(model: nn.Module, data: Data, first: float, second: float) -> str:
     noisy = [
-        f"{name or 'the model'} ({type(module).__name__})" for name, module in model.named_modules() if _draws(module)
+        f"{name or 'the model'} ({type(module).__name__})" for name, module in model.named_modules() if draws(module)
     ]
     said = f"the loss is not the same when it is read twice: {first:.6g}, then {second:.6g}. "
     if noisy:
@@ -86,7 +86,7 @@ def _unsteady(model: nn.Module, data: Data, first: float, second: float) -> str:
     return f"{said}Something in the model or the loss draws at random or keeps a state"
 
 
-def _draws(module: nn.Module) -> bool:
+def draws(module: nn.Module) -> bool:
     """Whether a module drops at random as it stands."""
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.training and module.p > 0

@@ -1,6 +1,6 @@
 """The curvature of a task: an operator made of what the task says of itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +44,7 @@ def of_task(
     >>> of_task(ravine.task("digits-mlp"), examples=100, params="0").shape
     (4160, 4160)
     """
-    if kind not in KINDS:
-        raise unknown("kind of curvature", kind, KINDS)
-    _check(task, kind, options)
-    _check_examples(task, examples)
+    check_asked(task, kind, examples, options)
     model = task.model() if model is None else model
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     data = _batches(task, examples, device)
@@ -61,7 +58,15 @@ def of_task(
     return made
 
 
-def _check(task: Task, kind: str, options: dict[str, Any]) -> None:
+def check_asked(task: Task, kind: str, examples: int | None = None, options: Mapping[str, Any] = {}) -> None:
+    """Raise unless the task has that kind of curvature and so many examples."""
+    if kind not in KINDS:
+        raise unknown("kind of curvature", kind, KINDS)
+    _check_fields(task, kind, options)
+    _check_examples(task, examples)
+
+
+def _check_fields(task: Task, kind: str, options: Mapping[str, Any]) -> None:
     if kind == "hessian":
         return
     missing = [field for field in ("forward", "criterion") if getattr(task, field) is None]
