@@ -22,6 +22,7 @@ from ravine.curvature.survey import Layer, Survey, Watch, check_asked, survey, s
 from ravine.weights import fresh, still, stored, trained
 
 _BATCHES = 4  # of the task's size are looked at unless told
+_KEPT = 1024  # up to so many examples the linearization is kept, though a stream of data cuts them into small batches
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,16 @@ def anatomy(
         where = f"after {steps} gradient evaluations of {optimizer}"
     quiet = still(model)
 
-    def of(params: list[str] | None, use: str) -> Any:
-        options = {"generator": generator(seed, "targets", use)} if kind == "fisher" else {}
+    def of(params: list[str] | None) -> Any:
+        options: dict[str, Any] = {"generator": generator(seed, "targets")} if kind == "fisher" else {}
+        if kind not in ("kfac", "ekfac"):
+            options["keep"] = examples <= _KEPT
         return of_task(task, model, kind, examples, params, **options)
 
-    whole = survey(
-        of(None, "whole"), top, samples=samples, most=most, generator=generator(seed, "survey"), observe=observe
-    )
+    whole = survey(of(None), top, samples=samples, most=most, generator=generator(seed, "survey"), observe=observe)
     found: dict[str, Layer] = {}
     if layers:
-        blocks = per_layer(lambda names: of(names, "whole"), model)
+        blocks = per_layer(of, model)
         found = survey_layers(blocks, samples=samples, most=most, generator=generator(seed, "layers"), observe=observe)
     return Anatomy(task.name, kind, where, examples, seed, whole, found, tuple(quiet))
 

@@ -163,6 +163,13 @@ def test_an_optimizer_that_takes_gradients_elsewhere_is_looked_at_where_it_count
     assert not torch.equal(found, apart)
 
 
+def test_data_without_end_are_drawn_once_and_small_batches_kept():
+    found = anatomy(ravine.task("quadratic"), top=1)
+    assert found.examples == 4
+    assert found.whole.top.value[0] == pytest.approx(1.0, rel=1e-4)
+    assert found.whole.condition.value == pytest.approx(1e3, rel=2e-2)
+
+
 def test_what_drops_at_random_is_put_to_rest_and_told(command):
     status, _, err = command("mine.py:drops")
     assert status == 0
