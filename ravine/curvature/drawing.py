@@ -87,7 +87,7 @@ def _shares(axes: "Axes", found: Spectrum) -> None:
 def _decades(axes: "Axes", largest: float, low: float, high: float) -> None:
     """Ticks at zero and at every second power of ten: a symmetric logarithmic axis crowds them."""
     top = math.floor(math.log10(largest))
-    powers = [10.0**e for e in range(top - 3, top + 1)]
+    powers = [10.0**e for e in (top - 2, top)]
     places = [-p for p in reversed(powers) if low <= -p] + [0.0] + [p for p in powers if p <= high]
     axes.set_xticks(places)
     axes.minorticks_off()
