@@ -97,6 +97,7 @@ def _outermost(
     floor = check_tol(A, tol)
     limit = min(A.size, limit or 0)
     search = _Search(A, which, tol, generator)
+    images: Tensor | None
     values, vectors, images, whole = _first(search, k, limit)
     settled = whole
     while not settled and A.spent < 2 * limit + 30:
