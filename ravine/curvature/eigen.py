@@ -1,6 +1,5 @@
 """The outermost eigenvalues and their vectors."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -98,7 +97,8 @@ def _outermost(
     floor = check_tol(A, tol)
     limit = min(A.size, limit or 0)
     search = _Search(A, which, tol, generator)
-    values, vectors, whole = _first(search, k, limit)
+    images: Tensor | None
+    values, vectors, images, whole = _first(search, k, limit)
     settled = whole
     while not settled and A.spent < 2 * limit + 30:
         further, settled = _beside(search, vectors, float(search.size(values)[-1]), limit)
@@ -106,13 +106,17 @@ def _outermost(
             break
         values, vectors = torch.cat([values, further[0]]), torch.cat([vectors, further[1]], 1)
         outer = search.size(values).argsort(descending=True)[:k]
-        values, vectors = values[outer], vectors[:, outer]
-    return _told(search, vectors, floor, settled)
+        values, vectors, images = values[outer], vectors[:, outer], None
+    return _told(search, vectors, images, floor, settled)
 
 
-def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, bool]:
-    """k outermost Ritz values and vectors of a space that grows until they have converged; whether it is the whole."""
-    basis, size = Basis(search.A, search.vector()), max(2 * k + 10, 20)
+def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """k outermost Ritz values, vectors and their images, of a space that grows until they have converged; whether it
+    is the whole.
+
+    By Lanczos's relation the images are known without further products.
+    """
+    basis, size = Basis(search.A, search.vector()), k + 6
     while True:
         basis.extend(min(limit, size))
         values, residuals, turned = search.ritz(basis)
@@ -120,15 +124,23 @@ def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, bool]:
             break
         if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
             break
-        size = max(size, math.ceil(1.3 * len(basis)) + 1)
-    return values[:k], basis.vectors @ turned[:, :k].to(basis.vectors), len(basis) == search.A.size
+        size = _larger(basis)
+    turned = turned[:, :k].to(basis.vectors)
+    vectors = basis.vectors @ turned
+    images = vectors * values[:k].to(vectors)
+    if basis.fresh is not None:
+        images = images + basis.beta[-1] * basis.fresh[:, None] * turned[-1]
+    return values[:k], vectors, images, len(basis) == search.A.size
 
 
-def _beside(
-    search: _Search, vectors: Tensor, worst: float, limit: int
-) -> tuple[tuple[Tensor, Tensor] | None, bool]:
+def _larger(basis: Basis) -> int:
+    """The size at which to look again: soon, since looking costs little beside a product."""
+    return len(basis) + 2 + len(basis) // 8
+
+
+def _beside(search: _Search, vectors: Tensor, worst: float, limit: int) -> tuple[tuple[Tensor, Tensor] | None, bool]:
     """An outermost pair beside `vectors` that is further out than `worst`, or None; whether there is surely none."""
-    basis, size = Basis(search.A, search.vector(), vectors), 12
+    basis, size = Basis(search.A, search.vector(), vectors), 8
     while True:
         basis.extend(min(limit, size))
         values, residuals, turned = search.ritz(basis)
@@ -138,21 +150,32 @@ def _beside(
             break
         if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
             return None, False
-        size = max(size, math.ceil(1.3 * len(basis)) + 1)
+        size = _larger(basis)
     pair = (values[:1], basis.vectors @ turned[:, :1].to(basis.vectors)) if further else None
     return pair, not further
 
 
-def _told(search: _Search, vectors: Tensor, floor: float, settled: bool) -> Eigenpairs:
-    """The pairs as the operator itself has them: one product more for each, and its residual."""
-    vectors = torch.linalg.qr(vectors).Q
-    images = search.A @ vectors
+def _told(search: _Search, vectors: Tensor, images: Tensor | None, floor: float, settled: bool) -> Eigenpairs:
+    """The pairs with their residuals.
+
+    images: those of the vectors as Lanczos's relation has them, where it holds. One product with all of them, taken
+    together, shows whether it does; else every vector takes a product of its own.
+    """
+    vectors, triangle = torch.linalg.qr(vectors)
+    drift = 0.0
+    if images is not None:
+        images = torch.linalg.solve_triangular(triangle, images, upper=True, left=False)
+        mixed = torch.ones(vectors.shape[1]).to(vectors)
+        mixed[1::2] = -1
+        drift = float((search.A @ (vectors @ mixed) - images @ mixed).double().norm())
+    if images is None or drift > 0.25 * floor * search.scale:
+        images, drift = search.A @ vectors, 0.0
     inner = (vectors.T @ images).double().cpu()
     values, turn = (found.flip(-1) for found in torch.linalg.eigh((inner + inner.T) / 2))
     vectors, images = vectors @ turn.to(vectors), images @ turn.to(vectors)
     error = (images.double() - vectors.double() * values.to(images.device)).norm(dim=0).cpu()
     scale = max(search.scale, float(values.abs().max()))
-    error = error + floor * scale  # the residual's own rounding
+    error = error + floor * scale + drift  # the residual's own rounding, and the relation's
     converged = settled and bool((error <= max(search.tol, 2 * floor) * scale).all())
     reason = ""
     if not converged:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from ravine.core.operator import Operator
 from ravine.curvature.batches import Size
 from ravine.curvature.batches import data as batches
-from ravine.curvature.linear import Product, hessian_product, linearize
+from ravine.curvature.linear import Product, first_that_works, hessian_product, linearize, refuse_ends
 from ravine.curvature.mapped import check_loss, mapped
 from ravine.curvature.problem import Params, Problem
 from ravine.curvature.twice import checked
@@ -75,12 +75,13 @@ def through_outputs(
 
 
 def _pushed(outputs: Callable[..., Any], at: Values) -> Callable[[Values], Any]:
-    """v -> J v, forwards; where a kernel has no forward derivative, by differentiating u -> Jᵀ u, which is linear."""
-    try:
+    """v -> J v, by differentiating u -> Jᵀ u, which is linear; where an operation does not allow it, forwards."""
+
+    def forwards() -> Callable[[Values], Any]:
         _, push = linearize(outputs, *at)
         return lambda v: push(*v)
-    except (NotImplementedError, RuntimeError):
-        return _pushed_in_reverse(outputs, at)
+
+    return first_that_works(lambda: _pushed_in_reverse(outputs, at), forwards)  # type: ignore[no-any-return]
 
 
 def _pushed_in_reverse(outputs: Callable[..., Any], at: Values) -> Callable[[Values], Any]:
@@ -91,6 +92,7 @@ def _pushed_in_reverse(outputs: Callable[..., Any], at: Values) -> Callable[[Val
         weights = [torch.zeros_like(one, requires_grad=True) for one in z]
         pulled = torch.autograd.grad(z, values, weights, create_graph=True, materialize_grads=True)
     used = [(g, i) for i, g in enumerate(pulled) if g.requires_grad]
+    refuse_ends([g for g, _ in used])
 
     def push(v: Values) -> Any:
         found = torch.autograd.grad(

@@ -1,6 +1,7 @@
 """From a product on one batch to an operator over all of them: weights, what is kept between products, checks."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from ravine.core.operator import Operator
 from ravine.curvature.batches import Data
 from ravine.curvature.linear import Product
 from ravine.curvature.problem import Problem, at_rest
+from ravine.curvature.twice import checked
 
 Make = Callable[[Any], Product]
 """From a batch to the product at the parameters' present values."""
@@ -42,7 +44,8 @@ def mapped(problem: Problem, data: Data, make: Make, keep: bool) -> Operator:
             for number, (batch, size) in enumerate(data):
                 product = product_on(number, batch)
                 for column in range(block.shape[1]):
-                    total[:, column] += size * problem.join(product(problem.split(block[:, column].contiguous())))
+                    parts = problem.split(block[:, column].contiguous())
+                    total[:, column] += size * problem.join(checked(partial(product, parts)))
                 count += size
         seen[0] = problem.version()
         return total / count
