@@ -55,12 +55,13 @@ def index(proofs: Sequence[Proof]) -> str:
 
 
 def brief(proofs: Sequence[Proof], folder: str) -> str:
-    """A short table of some claims for another page: what was said, the first thing measured, the verdict."""
+    """A short table of some claims for another page: what was said, one thing measured that decided, the verdict."""
     lines = ["| slide | the chapter says | measured | verdict |", "|---|---|---|---|"]
     for one in proofs:
         slides = ", ".join(map(str, one.said["slide"]))
-        first = next(check for check in one.checks if check.role == "claim")
-        measured = f"{first.what}: {first.said()}"
+        deciding = [check for check in one.checks if check.role == "claim"]
+        shown_one = next((check for check in deciding if not check.passed), deciding[0])
+        measured = f"{shown_one.what}: {shown_one.said()}"
         link = f"[{cell(one.said['statement'])}]({folder}/{page_name(one)}.md)"
         lines.append(f"| {slides} | {link} | {cell(measured)} | {one.verdict} |")
     return "\n".join(lines) + "\n"
