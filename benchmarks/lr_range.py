@@ -179,7 +179,7 @@ def covered(rows: list[dict[str, Any]]) -> str:
     lone = sum(row["seeds"] == 1 for row in rows)
     return (
         f"the grid's best lies in the interval in {within} of {len(rows)} cases; "
-        f"in {lone} of them it rests on one seed"
+        f"in {lone} of the {len(rows)} it rests on one seed"
     )
 
 
