@@ -23,7 +23,7 @@ def _lengths(rule: Rule) -> list[list[float]]:
     for t in range(1, STEPS + 1):
         u, _, state = rule.move(g, p, t, state, 1.0)
         found.append(u)
-    return torch.stack(found, 1).tolist()  # type: ignore[no-any-return]
+    return torch.stack(found, 1).tolist()
 
 
 def _measure(trial: Trial) -> Findings:
