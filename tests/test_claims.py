@@ -17,7 +17,7 @@ from ravine.claims import terminal_velocity
 from ravine.cli import app
 from ravine.core.claim import Claim, Findings, Kind, Trial, Verdict, verdict
 from ravine.core.errors import RavineError
-from ravine.core.evidence import at_least
+from ravine.core.evidence import Estimate, above, at_least
 from ravine.core.record import read
 from ravine.proving import pages, worker
 from ravine.proving.job import job
@@ -43,7 +43,7 @@ def test_every_claim_says_what_it_is(name: str) -> None:
     assert claim.kind in get_args(Kind)
     assert 0 < claim.seconds <= 300
     assert claim.statement.rstrip(")").endswith(".")
-    assert bool(claim.disagreement) == (claim.holds != "REPRODUCED")
+    assert claim.disagreement or not claim.because
 
 
 def test_the_list_follows_the_slides() -> None:
@@ -229,6 +229,14 @@ def test_the_reason_names_what_decided(folder: Path) -> None:
     yes = at_least("speed", 2, 2)
     assert dataclasses.replace(shown, checks=[yes, elsewhere]).reason == (
         "its one criterion was met; it did not hold under: on noisy labels"
+    )
+    unclear = above("gain", Estimate(0.1, -0.1, 0.3))
+    assert dataclasses.replace(shown, checks=[unclear]).reason == (
+        "1 of 1 criteria were not met: gain (undecided: the interval holds 0)"
+    )
+    texts = {**shown.said, "because": "The deck says a; the book b."}
+    assert dataclasses.replace(shown, said=texts, checks=[yes]).reason == (
+        "The deck says a; the book b. In the experiment its one criterion was met"
     )
 
 

@@ -55,6 +55,7 @@ def index(proofs: Sequence[Proof]) -> str:
     for one in proofs:
         counts[one.verdict] = counts.get(one.verdict, 0) + 1
     quick = any(one.said["scale"] == "quick" for one in proofs)
+    counts = dict(sorted(counts.items(), key=lambda item: -item[1]))
     return _render("index.md", proofs=proofs, counts=counts, stem=page_name, telling=telling, quick=quick)
 
 
