@@ -50,8 +50,8 @@ def _measure(trial: Trial) -> Findings:
         "Two things make a large batch cheap for each example: the fixed cost of a step is shared, which one thread "
         "shows too, and the cores share the work. Only the second is about cores, hence the check that decides.",
         "Where other work keeps the cores busy, several threads wait for one another and can be slower than one, at "
-        "every size: the condition that all cores gain at b = 1024 tells. Then only how much less a large batch suffers "
-        "was seen.",
+        "every size: the condition that all cores gain at b = 1024 tells. Then only how much less a large batch "
+        "suffers was seen.",
     ]
     if many == 1:
         notes.append("There is one core here: the claim is about cores and cannot be judged.")
