@@ -97,11 +97,12 @@ NOT_HERE = evidence.at_least("no", 0, 1, role="condition")
         ([YES, NOT_HERE], "REPRODUCED", "REPRODUCED WITH CONDITIONS"),
         ([YES, NO, NOT_HERE], "REPRODUCED", "NOT REPRODUCED AT THIS SCALE"),
         ([YES, evidence.reported("x", 1)], "DECK MISQUOTES BOOK", "DECK MISQUOTES BOOK"),
-        ([NO], "DECK MISQUOTES BOOK", "NOT REPRODUCED AT THIS SCALE"),
+        ([NO, NOT_HERE], "DECK MISQUOTES BOOK", "DECK MISQUOTES BOOK"),
     ],
 )
 def test_the_verdict_follows_from_the_checks(checks: list[Check], holds: str, word: str) -> None:
-    assert verdict(made(holds=holds), checks) == word
+    because = "the deck says a, the book b" if holds != "REPRODUCED" else ""
+    assert verdict(made(holds=holds, because=because), checks) == word
 
 
 def test_a_claim_that_nothing_decides_is_an_error() -> None:
@@ -114,6 +115,8 @@ def test_a_claim_must_say_what_it_is() -> None:
         made(setting=" ")
     with pytest.raises(RavineError, match="unknown verdict of a claim 'REPRODUCE': did you mean 'REPRODUCED'"):
         made(holds="REPRODUCE")
+    with pytest.raises(RavineError, match="says `because` where its verdict is one of texts"):
+        made(holds="DECK MISQUOTES BOOK")
 
 
 def test_intervals_cover_as_often_as_they_say() -> None:

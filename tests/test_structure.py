@@ -172,7 +172,7 @@ def missing_exports(files: list[Source]) -> Iterator[str]:
                     yield f'{texts["tasks"].path}: add the line to TASKS\n    "{function}": {place},'
         if source.room == "surfaces" and source.module != "surfaces":
             for function in _surfaces(source.tree):
-                line = f'"{function}": "ravine.{source.module}:{function}",'
+                line = f'"{function.replace("_", "-")}": "ravine.{source.module}:{function}",'
                 if line not in texts["surfaces"].text:
                     yield f"{texts['surfaces'].path}: add the line to SURFACES\n    {line}"
         name = source.module.removeprefix("claims.")
@@ -388,8 +388,9 @@ def complaints(rule: Rule, **files: str) -> list[str]:
         ),
         (
             missing_exports,
-            {"surfaces__beale": "@surface(window=(0, 1, 0, 1))\ndef beale(x, y): ..."},
-            'ravine/surfaces/__init__.py: add the line to SURFACES\n    "beale": "ravine.surfaces.beale:beale",',
+            {"surfaces__two_wells": "@surface(window=(0, 1, 0, 1))\ndef two_wells(x, y): ..."},
+            'ravine/surfaces/__init__.py: add the line to SURFACES\n'
+            '    "two-wells": "ravine.surfaces.two_wells:two_wells",',
         ),
         (too_long, {"loop": "x = 1\n" * 301}, "ravine/loop.py: 301 lines, more than 300: it has more than one subject"),
         (

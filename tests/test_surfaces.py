@@ -66,7 +66,7 @@ def recurrent(w: float, b: float) -> float:
         ("cliff", (5, -2), (recurrent(5, -2) - 0.7) ** 2),
         ("cliff", (5, -2.9), (recurrent(5, -2.9) - 0.7) ** 2),
         ("plateau", (1, 2), 1 - math.exp(-2.5)),
-        ("many_minima", (0.5, 1), 1.25 + 2),
+        ("many-minima", (0.5, 1), 1.25 + 2),
     ],
 )
 def test_values_are_those_of_the_closed_form(name, at, expected):
@@ -244,6 +244,84 @@ def test_a_way_that_turns_nan_ends_at_its_last_finite_point():
     assert walked.ending == f"diverged at step {len(xs) - 1}"
 
 
+def domain(x, y):
+    if x > -1:
+        raise ValueError("x is too large")
+    return x**2 + y**2
+
+
+@pytest.mark.parametrize(
+    ("function", "spec", "points", "ending"),
+    [
+        (domain, "sgd(lr=0.1)", 4, "raised ValueError at step 4"),  # x = -2 * 0.8^k, which is -0.82 at k = 4
+        (domain, "sam(sgd(lr=0.1), rho=0.0001)", 4, "raised ValueError at step 4"),
+        (lambda x, y: x**2 + y**2 if x < -1 else 0.0, "sgd(lr=0.1)", 4, "returned no 0-d tensor at step 4"),
+        (lambda x, y: x**2 + y**2 if x < -1 else x.new_tensor(1.0), "sgd(lr=0.1)", 5, "not differentiable at step 5"),
+    ],
+)
+def test_a_way_ends_where_its_function_fails(function, spec, points, ending):
+    (walked,) = trajectories(Surface(function), spec, steps=50)
+    assert walked.step == list(range(points))
+    assert walked.x[:4] == pytest.approx([-2 * 0.8**k for k in range(4)], rel=1e-3)
+    assert walked.notes == ["lr=0.1", ending]
+
+
+def test_a_second_gradient_that_raises_in_the_midst_of_a_step_ends_the_way_at_that_step():
+    def gap(x, y):
+        if -1.7 < x < -1.65:
+            raise ValueError
+        return x**2
+
+    (walked,) = trajectories(Surface(gap), "sam(sgd(lr=0.1), rho=0.1)", steps=50)
+    assert walked.x == pytest.approx([-2, -2 + 0.1 * 2 * 2.1])  # from where SAM climbs to -1.68
+    assert walked.ending == "raised ValueError at step 2"
+
+
+def test_learning_rates_whose_way_ends_in_an_error_are_not_kept_where_others_go_on():
+    (walked,) = trajectories(Surface(domain), "sgd", steps=10)
+    assert (walked.tuned, walked.ending) == (True, "")
+    assert all(x <= -1 for x in walked.x)
+
+
+def test_a_function_that_fails_when_it_is_asked_again_is_refused():
+    asked = []
+
+    def moody(x, y):
+        asked.append(x)
+        if len(asked) > 2:
+            raise KeyError("mood")
+        return x**2 + y**2
+
+    refused("raised KeyError at the start, -2, 2, when it was called again without gradients", Surface(moody), "sgd")
+
+
+def test_a_start_without_a_gradient_is_told():
+    step = Surface(lambda x, y: x.sign() + y.round())
+    nothing = Surface(lambda x, y: x * 0 + y * 0)
+    top = surfaces.find("saddle")
+    for ground, start in ((step, None), (nothing, None), (top, (0.0, 0.0))):
+        (walked,) = trajectories(ground, "sgd(lr=0.1)", start, steps=3)
+        assert walked.notes == ["lr=0.1", "gradient is 0 at the start"]
+        assert set(walked.x) == {(start or (-2.0, 2.0))[0]}
+        text = page(ground, [walked])
+        assert "gradient is 0 at the start" in text.split('id="data"')[0]
+    assert not trajectories(Surface(lambda x, y: x**2), "sgd(lr=0.1)", steps=3)[0].flat_start
+
+
+def test_another_window_shows_and_ends_at_another_place(tmp_path):
+    ground = Surface(bowl, minima=((0.0, 0.0),))
+    near = ground.within([-2.5, -1, 1, 3])
+    assert (near.window, near.start, near.function) == ((-2.5, -1.0, 1.0, 3.0), (-2.0, 2.0), bowl)
+    whole, part = (trajectories(one, "sgd(lr=0.1)", steps=20)[0] for one in (ground, near))
+    assert (whole.ending, part.ending) == ("", "left the picture at step 1")
+    assert [grid(near)[axis][[0, -1]].tolist() for axis in (0, 1)] == [[-2.5, -1], [1, 3]]
+    data = data_of(page(near, [part]))
+    assert (data["window"], data["minima"]) == ([-2.5, -1, 1, 3], [])
+    assert ground.within((0, 1, 0, 1), start=(0.5, 0.5)).start == (0.5, 0.5)
+    with pytest.raises(ravine.RavineError, match="the start -2, 2 lies outside the picture, which shows x from 0 to 1"):
+        ground.within((0, 1, 0, 1))
+
+
 def test_the_same_seed_gives_the_same_way_and_another_another():
     noisy = "sgd(lr=0.05) + stochastic_sign"
     one, two, other = (trajectories(Surface(bowl), noisy, steps=40, seed=seed)[0] for seed in (3, 3, 4))
@@ -266,6 +344,7 @@ def refused(message, *arguments, **options):
         (lambda x, y: 3.0, "must return a scalar, a 0-d tensor, for two 0-d tensors; at -2, 2 it gave float"),
         (lambda x, y: torch.tensor(x.item() ** 2), "is not differentiable: its value does not come from its arguments"),
         (lambda x, y: x.detach() * y.detach(), "is not differentiable"),
+        (lambda x, y: torch.ones((), requires_grad=True) * 2, "is not differentiable: its value does not come from"),
         (lambda x, y: 1 / 0, "raised ZeroDivisionError at -2, 2: division by zero"),
         (lambda x, y: torch.log(x), r"has the loss nan and the gradient \(nan, 0\) at -2, 2: begin elsewhere|nan"),
         (lambda x, y: (x + 2).sqrt() + y, r"the gradient \(inf, 1\) at -2, 2"),
@@ -280,8 +359,12 @@ def test_a_function_that_is_no_surface_is_refused(function, message):
     [
         ({"function": lambda x: x}, r"must take two 0-d tensors, as in .* it takes \(x\)"),
         ({"function": 3}, "a surface is a function of two tensors, got 3"),
-        ({"window": (1, 1, 0, 1)}, "a window is x from, x to, y from, y to in rising order"),
+        ({"window": (1, 1, 0, 1)}, "a window is x from, x to, y from, y to: four finite numbers in rising order"),
         ({"window": (0, math.inf, 0, 1)}, "a window is"),
+        ({"window": (0, math.nan, 0, 1)}, "a window is"),
+        ({"window": (0, 1, 2)}, r"four finite numbers in rising order, got \(0, 1, 2\)"),
+        ({"window": 3}, "four finite numbers in rising order, got 3"),
+        ({"start": (0.0, 4.0)}, r"give another window by --window or @surface\(window=...\)"),
         ({"start": (4.0, 0.0)}, "the start 4, 0 lies outside the picture, which shows x from -3 to 3 and y from -3"),
         ({"steps": 0}, r"steps must be in \[1, inf\), got 0"),
     ],
@@ -302,6 +385,13 @@ def test_what_trajectories_are_given_is_checked_before_the_first(monkeypatch):
     refused("no optimizers are given", ground, [])
     refused("no parameter of this model has the role 'hidden'", ground, "sgd, hidden: muon; rest: adam")
     refused("a surface is made by", bowl)
+
+
+def test_names_have_hyphens_and_underscores_are_taken():
+    assert surfaces.find("many-minima") is surfaces.find("many_minima")
+    assert not any("_" in name for name in surfaces.names())
+    with pytest.raises(ravine.RavineError, match="unknown surface 'many-minim': did you mean 'many-minima'"):
+        surfaces.find("many_minim")
 
 
 def test_an_unknown_surface_is_told_its_neighbour():
@@ -342,6 +432,11 @@ def command(capsys, monkeypatch, tmp_path):
         (["beale", "--start", "1"], "--start is two numbers with a comma between them"),
         (["beale", "--start=nan,1"], "a start is two finite numbers, got nan, 1"),
         (["beale", "--start=-9,1"], "the start -9, 1 lies outside the picture"),
+        (["beale", "--window", "0,1,2"], "--window is four numbers with commas between them"),
+        (["beale", "--window=0,inf,0,1"], "a window is x from, x to, y from, y to"),
+        (["beale", "--window=1,0,0,1"], "four finite numbers in rising order"),
+        (["beale", "--window=1,2,0,1"], "the start 0.8, 2 lies outside the picture, which shows x from 1 to 2"),
+        (["beale", "--window=1,2,0,1", "--start=3,0"], "by --window or @surface(window=...)"),
         (["beale", "--steps", "0"], "steps must be in [1, inf), got 0"),
         (["beale", "--seed=-1"], "seed must be in [0, inf), got -1"),
         (["beale", "--optimizers", "sgd, adm"], "unknown optimizer 'adm'"),
@@ -401,6 +496,32 @@ def test_a_function_of_ones_own_is_drawn(command, tmp_path):
         assert status == 0, err
         assert json.loads(out)["trajectories"][0]["work"] == work
         assert (tmp_path / f"runs/{name}.html").exists()
+
+
+def test_a_function_of_ones_own_that_raises_is_drawn_where_it_has_values(command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def domain(x, y):\n    if x > -1:\n        raise ValueError('too large')\n    return x**2 + y**2\n"
+    )
+    for ending in (".html", ".png", ".gif"):
+        arguments = ("mine.py:domain", "--optimizers", "sgd(lr=0.1), sgd(lr=0.001)", "--out", f"d{ending}")
+        status, out, err = command(*arguments, "--window=-3,-0.5,-3,3")
+        assert status == 0, err
+        assert "raised ValueError at step 4" in out
+        assert (tmp_path / f"d{ending}").stat().st_size > 1000
+    status, out, err = command("mine.py:domain", "--optimizers", "sgd(lr=0.1)", "--out", "not.html")
+    assert (status, out) == (2, "")
+    assert "surface 'domain' raised at 4240 of 6400 points of the picture" in err
+    assert "(first ValueError: too large)" in err
+    assert not list(tmp_path.glob("not.*"))
+
+
+def test_the_command_shows_another_window_and_takes_names_with_hyphens(command, tmp_path):
+    arguments = ("many_minima", "--optimizers", "sgd(lr=0.01)", "--steps", "3", "--window=-3,-2,2,3", "--json")
+    told = json.loads(command(*arguments)[1])
+    assert (told["surface"], told["window"], told["out"]) == ("many-minima", [-3, -2, 2, 3], "runs/many-minima.html")
+    assert data_of((tmp_path / told["out"]).read_text())["window"] == [-3, -2, 2, 3]
+    told = json.loads(command("saddle", "--optimizers", "sgd(lr=0.1)", "--start=0,0", "--steps", "3", "--json")[1])
+    assert told["trajectories"][0]["flat_start"]
 
 
 def test_pictures_and_films_are_of_the_size_they_say(tmp_path):
@@ -481,6 +602,14 @@ def test_where_a_function_has_no_value_none_is_drawn():
     assert np.isnan(values[:100]).all()
     assert np.isfinite(values[-100:]).all()
     assert levels(Surface(lambda x, y: 0 * x), np.ones((4, 4))).size == 0
+
+
+def test_where_a_function_raises_the_map_is_blank_and_where_it_mostly_does_there_is_none():
+    x, _, values = grid(Surface(domain, window=(-3, -0.5, -3, 3)))
+    assert np.isnan(values[:, x > -1]).all()
+    assert np.isfinite(values[:, x <= -1]).all()
+    with pytest.raises(ravine.RavineError, match=r"raised at \d+ of 6400 points .* x from -3 to 3 .*@surface\(window="):
+        grid(Surface(domain))
 
 
 def test_the_axis_of_the_loss_holds_what_is_shown():

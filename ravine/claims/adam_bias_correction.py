@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ravine.claims._small_net import Net, batches, digits
 from ravine.core.claim import Claim, Findings, Table, Trial
-from ravine.core.evidence import Check, above, covers, within
+from ravine.core.evidence import Check, above, inside, within
 from ravine.core.figure import Figure, Panel, Series
 from ravine.racing.estimate import mean, ratio
 from ravine.rules import Adam
 
 RATES = torch.logspace(-3, -0.5, 6)
+MARGIN = 0.05  # the share of E[g²] by which an estimate may be off and count as without bias
 MARKS = (1, 10, 100, 1000)
 UNCORRECTED = {1: 3.162, 12: 6.568, 100: 3.241, 1000: 1.258}
 Gradient = Callable[[Tensor], Tensor]
@@ -35,16 +36,18 @@ def _run(
 def _moments(trial: Trial) -> list[Check]:
     """The second moment of normal gradients of variance 1, over many weights, with and without its correction."""
     noise, rule = trial.torch("gradients"), Adam()
-    p = torch.zeros(trial.pick(quick=2_000, normal=10_000), dtype=torch.float64)
+    p = torch.zeros(10_000, dtype=torch.float64)
     state, checks = rule.start(p), []
     for t in range(1, MARKS[-1] + 1):
         g = torch.randn(len(p), generator=noise, dtype=torch.float64)
         _, _, state = rule.move(g, p, t, state, 1.0)
         if t in MARKS:
             bias = 1 - rule.beta2**t
-            checks.append(covers(f"E[r̂] / E[g²] at t = {t}", mean((state["v"] / bias).tolist(), 0.99), 1))
+            corrected = mean((state["v"] / bias).tolist(), 0.9)
+            checks.append(inside(f"E[r̂] / E[g²] at t = {t}", corrected, 1 - MARGIN, 1 + MARGIN, claimed=1))
             if t == 1:
-                checks.append(covers("E[r] / E[g²] at t = 1, uncorrected", mean(state["v"].tolist(), 0.99), bias))
+                bare, low, high = mean(state["v"].tolist(), 0.9), bias * (1 - MARGIN), bias * (1 + MARGIN)
+                checks.append(inside("E[r] / E[g²] at t = 1, uncorrected", bare, low, high, claimed=bias))
     return checks
 
 
@@ -116,9 +119,13 @@ claim = Claim(
     equation="ŝ = s / (1 - ρ1^t),   r̂ = r / (1 - ρ2^t);   uncorrected step t = ε (1 - ρ1^t) / √(1 - ρ2^t) for g = 1",
     claimed="The first step is ε whatever the gradient; E[r̂] = E[g²] at every t, while E[r] is a thousandth of it at "
     "t = 1; uncorrected steps of 3.16 ε, 6.57 ε (t = 12), 3.24 ε (100), 1.26 ε (1000)",
-    setting="Constant and normal float64 gradients, 1,000 steps, 10,000 weights, 99 % intervals. Condition: one hidden "
+    setting="Constant and normal float64 gradients, 1,000 steps, 10,000 weights; no bias: the 90 % interval lies "
+    "within 5 %. Condition: one hidden "
     "layer on scikit-learn's digits, 50 steps, 10 seeds, each at the best of 6 learning rates, the same start and "
     "batches with and without.",
+    changed="First: the 99 % interval holds the expected value. All did, at t = 1 with 0.995 [0.958, 1.031]; but an "
+    "interval that is wide enough holds it whatever the bias. Now an equivalence is asked for, within 5 %, a margin "
+    "set after that result was known.",
     measure=_measure,
     seconds=3,
 )

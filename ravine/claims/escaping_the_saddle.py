@@ -52,12 +52,11 @@ def _measure(trial: Trial) -> Findings:
     checks = [at_most("GD's steps less ln(1/y0) / ln(1 + 2ε), at most", off, 1)]
     for name in ("RMSProp", "Adam"):
         spread = max(plain[name]) / min(plain[name])
-        gains = {y: plain["GD"][at[y]] / plain[name][at[y]] for y in HEIGHTS}
+        gain = plain["GD"][at[1e-3]] / plain[name][at[1e-3]]
         aside = turned["GD"][at[1e-3]] / turned[name][at[1e-3]]
         checks += [
             within(f"{name}: steps from y0 = 1e-8 over those from 1e-2", spread, 1, rel=0.05),
-            at_least(f"steps of GD / {name}, y0 = 1e-4", gains[1e-4], 5),
-            at_least(f"steps of GD / {name}, y0 = 1e-3", gains[1e-3], 5, role="condition"),
+            at_least(f"steps of GD / {name}, y0 = 1e-3", gain, 5, role="condition"),
             at_least(f"steps of GD / {name}, y0 = 1e-3, saddle turned by 45°", aside, 5, role="condition"),
         ]
     checks.append(reported("steps of GD / momentum, y0 = 1e-3", plain["GD"][at[1e-3]] / plain["momentum"][at[1e-3]]))
@@ -107,12 +106,12 @@ claim = Claim(
     source="Radford's animation of a saddle, shown in Ruder 2016, An overview of gradient descent optimization "
     "algorithms (arXiv:1609.04747); Goodfellow, Bengio & Courville 2016, sec. 8.2.3",
     equation="f = x² - y²;   GD: y_k = (1 + 2ε)^k y0  ⇒  ln(1/y0) / ln(1 + 2ε) steps;   |Δy| ≈ ε for RMSProp and Adam",
-    claimed="RMSProp and Adam take the same time from every y0, GD a time that grows with ln(1/y0): at least 5 times "
-    "as long from y0 = 1e-4",
+    claimed="RMSProp and Adam take the same time from every y0, GD ln(1/y0) / ln(1 + 2ε) steps. Condition: GD takes "
+    "at least 5 times as long from y0 = 1e-3",
     setting="Starts (1, y0), float64, ε = 0.01 for all, momentum 0.9, RMSProp ρ = 0.9, until |y| > 1.",
     measure=_measure,
     seconds=3,
     changed="From y0 = 0.001, GD was to take 5 times as long as RMSProp and Adam. It takes 4.8 and 4.5 times as long "
-    "at ε = 0.01: the ratio is about ln(1/y0) over a constant, so that a bound on it is one on y0. The first bound is "
-    "kept as a condition.",
+    "at ε = 0.01: the ratio is about ln(1/y0) over a constant, so that a bound on it is one on y0, and moving y0 until "
+    "it holds would show nothing. The identities decide; the first bound is kept as a condition.",
 )

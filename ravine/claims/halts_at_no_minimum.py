@@ -75,6 +75,8 @@ claim = Claim(
     "those below -1e-6 of the largest count as negative. 10 runs.",
     disagreement="D2",
     holds="DECK MISQUOTES BOOK",
+    because='The deck says that training may "drop into a local minima"; the book that training algorithms "do not '
+    'usually halt at a local minimum" (p. 277).',
     measure=_measure,
     seconds=20,
 )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ravine.core.claim import Claim, Findings, Table, Trial
-from ravine.core.evidence import at_least, reported
+from ravine.core.evidence import above, reported
 from ravine.core.figure import Figure, Panel, Series
 from ravine.core.seeds import GlobalStream, generator
 from ravine.optimizer import Optimizer
@@ -82,16 +82,15 @@ def _measure(trial: Trial) -> Findings:
         ratios = (late / early).tolist()
         # neighbours on the grid are a factor of 1.33 apart, so that a rate divided by itself is 1 up to rounding
         holds = sum(0.99 <= ratio <= 10.01 for ratio in ratios)
-        what = "seeds whose best rate is 1 to 10 times that of the first 100"
-        if steps == horizons[-1]:
-            checks.append(
-                at_least(f"{what}, {steps} steps", estimate.share(holds, seeds), 0.8, claimed="at least 4 of 5")
-            )
-        else:
-            checks.append(reported(f"{what}, {steps} steps", estimate.share(holds, seeds)))
-        checks.append(
-            reported(f"best rate of the run over that of the first 100, {steps} steps", estimate.ratio(ratios))
-        )
+        checks += [
+            above(
+                f"best rate of the run over that of the first 100, {steps} steps",
+                estimate.ratio(ratios),
+                1,
+                role="claim" if steps == max(horizons[:2]) else "condition",
+            ),
+            reported(f"seeds in which it is 1 to 10 times as high, {steps} steps", estimate.share(holds, seeds)),
+        ]
         taken = final.gather(1, first.argmin(1, keepdim=True))[:, 0] / final.amin(1)
         checks.append(
             reported(
@@ -123,10 +122,10 @@ NOTES = [
     "The book advises hundreds of passes before the rate has fallen to 1 %; here there are 7 and 21 (285 at the full "
     "scale).",
     "'Higher' is little: the best rate of the run lies a step or two of the grid above, and 'not so high that it "
-    "causes severe instability' (the book) begins soon after it. At two to four times the best rate most runs have not "
-    "left the mean, so that the 10 which the criterion allows is far too generous.",
+    "causes severe instability' (the book) begins soon after it: at two to four times the best rate most runs have not "
+    "left the mean.",
     "The best rate of the first 100 iterations is uncertain by itself: rates that differ by two are nearly as good "
-    "then, and the same seed gave another one where the rate decayed faster. Equal rates count as borne out.",
+    "then, and the same seed gave another one where the rate decayed faster.",
 ]
 
 claim = Claim(
@@ -136,7 +135,12 @@ claim = Claim(
     "first 100 iterations or so: take one above the best of that time.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.3.1, p. 295",
     equation="ε_k = (1 - a)ε₀ + aε_τ,   a = k/τ,   ε_τ = ε₀/100   (eq. 8.14)",
-    claimed="In at least 4 of 5 seeds the best rate of the run is 1 to 10 times the best of the first 100",
+    claimed="The best rate of the run over the best of the first 100 is above 1: after 3,000 steps, and as a condition "
+    "after 1,000",
+    changed="First: in at least 4 of 5 seeds the best rate of the run is 1 to 10 times that of the first 100, at 3,000 "
+    "steps. In 5 of 5 it was; but equal rates counted, which are not higher, and a factor of 10 is beyond what trains. "
+    "Now the interval of the ratio must lie above 1, at 3,000 steps as the claim and at 1,000 as a condition; both "
+    "intervals had been seen by then.",
     setting="digits-mlp (64-64-64-10), batch 64, SGD with the book's linear decay over the run, 25 rates from 0.01 to "
     "10, 5 seeds, 3,000 steps (and 1,000); loss on all 8,973 training examples.",
     measure=_measure,

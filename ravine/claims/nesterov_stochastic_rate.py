@@ -63,14 +63,14 @@ def _measure(trial: Trial) -> Findings:
     ridges = {name: _ridge(trial, name, steps) for name in METHODS}
     checks: list[Check] = []
     rows = []
-    for name in METHODS:
+    for name in sorted(METHODS, key="SGD".__eq__):  # what decides first; stable, so that Nesterov keeps its order
         (bowl, constant), ridge = bowls[name], ridges[name]
         fits = exponent(steps, bowl), exponent(steps, ridge)
         times = _times(bowl, bowls["SGD"][0]), _times(ridge, ridges["SGD"])
-        checks.append(between(f"exponent on the bowl, {name}", fits[0], -1.1, -0.9, claimed=-1))
-        checks.append(between(f"exponent on |x|, {name}", fits[1], -0.6, -0.4, claimed=-0.5))
         if name != "SGD":
             checks.append(inside(f"error left on the bowl over that of SGD, {name}", times[0], 0.9, 1.1, claimed=1))
+        checks.append(between(f"exponent on the bowl, {name}", fits[0], -1.1, -0.9, claimed=-1))
+        checks.append(between(f"exponent on |x|, {name}", fits[1], -0.6, -0.4, claimed=-0.5))
         rows.append([name, f"{constant:g}", str(fits[0]), str(fits[1]), str(times[0]), str(times[1])])
     bound = float((1 / CURVATURE).sum()) / (2 * steps[-1])
     left = estimate.mean((bowls["SGD"][0][-1] / bound).tolist())
@@ -135,4 +135,6 @@ claim = Claim(
     "20,000 steps, -0.886 and -0.902 up to the 2,000 of the quick scale, outside the interval for SGD itself.",
     disagreement="D5",
     holds="DECK MISQUOTES BOOK",
+    because='The deck lists "stochastic gradient descent O(1/k)" among the gains of Nesterov momentum; the book says '
+    'that in the stochastic case it "does not improve the rate" (p. 300).',
 )

@@ -7,11 +7,12 @@ from torch import Tensor
 from ravine.claims._finite_world import World, world
 from ravine.claims._replicas import Nets, descend, entropies, nets, outputs, shuffles
 from ravine.core.claim import Claim, Findings, Trial
-from ravine.core.evidence import below, covers, reported
+from ravine.core.evidence import below, inside, reported
 from ravine.core.figure import Figure, Panel, Series
 from ravine.racing.estimate import mean
 
 N, M, LR, CLASSES = 500, 10, 0.3, 4
+MARGIN = 0.02  # nats: what counts as no bias
 SURE = 0.9973  # three standard errors of a normal variable
 
 
@@ -46,12 +47,14 @@ def _measure(trial: Trial) -> Findings:
     each = gaps.reshape(passes, N // M, count).mean(1)  # of every pass and copy
     late = each[4:].mean(0)
     checks = [
-        covers("minibatch loss minus generalization error, first pass", mean(each[0]), 0),
+        inside("minibatch loss minus generalization error, first pass (nats)", mean(each[0], 0.9), -MARGIN, MARGIN,
+               claimed=0),
+        reported("the same, with 95 %", mean(each[0])),
         below("the same, passes 5 and later", mean(late, SURE), 0),
         reported("generalization error at the end of the first pass", mean(errors[N // M - 1])),
         reported("generalization error at the end", mean(errors[-1])),
         reported("the smallest generalization error on the way", mean(errors.min(0))),
-    ]
+    ]  # fmt: skip
     around = [mean(row) for row in each]
     series = [
         Series("mean of the pass, 95 %", range(1, passes + 1), each.mean(1), [e.low for e in around],
@@ -80,9 +83,12 @@ claim = Claim(
     "pass on they are biased, because the data have been seen.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.1.3, text at eq. 8.7-8.9",
     equation="gap = (1/m) Σ_i L(f(x_i; θ), y_i) - Σ_x Σ_y p(x, y) L(f(x; θ), y)",
-    claimed="mean gap 0 within 2 standard errors in pass 1, and more than 3 standard errors below 0 from pass 5 on",
+    claimed=f"mean gap within {MARGIN} nats of 0 in pass 1, and more than 3 standard errors below 0 from pass 5 on",
     setting="A world of 1,024 cells whose p(x, y) is known, so that the generalization error is exact; 30 nets of 16 "
     f"tanh units, each with its own {N} examples; minibatches of {M}, plain SGD, learning rate {LR}, 20 passes.",
+    changed="First: the 95 % interval of the gap in pass 1 holds 0. It did, 0.0018 [-0.0046, 0.0082]; but an interval "
+    "that is wide enough holds 0 whatever the gap. Now an equivalence is asked for, within 0.02 nats, a seventieth of "
+    "the loss. The margin was set after the first result was known.",
     measure=_measure,
     seconds=4,
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from ravine.claims._small_net import Net, batches, digits
 from ravine.claims._walk import best, steps_until, walk
 from ravine.core.claim import Claim, Findings, Table, Trial
-from ravine.core.evidence import Check, at_least, at_most, within
+from ravine.core.evidence import Check, above, at_least, at_most, reported, within
 from ravine.core.figure import Figure, Panel, Series
 from ravine.core.rule import Rule, State, chain
 from ravine.racing.estimate import ratio
@@ -97,6 +97,16 @@ def _on_digits(seeds: list[int], goal: float, most: int) -> dict[str, tuple[Tens
     return found
 
 
+def _quicker(where: str, plain: Tensor, both: Tensor) -> list[Check]:
+    """By the ratio where all seeds arrive; else by the seeds in which it does, and in no more steps."""
+    wins = float((both.isfinite() & (both <= plain)).double().sum())
+    what = f"{where}: seeds of {len(both)} in which it arrives, in no more steps"
+    if not (both.isfinite() & plain.isfinite()).all():
+        return [at_least(what, wins, 0.6 * len(both))]
+    gain = ratio((plain / both).tolist())
+    return [above(f"{where}: steps of RMSProp over those with Nesterov", gain, 1), reported(what, wins)]
+
+
 def _measure(trial: Trial) -> Findings:
     count = trial.pick(quick=5, normal=5, full=20)
     noise = trial.torch("bowls")
@@ -107,8 +117,7 @@ def _measure(trial: Trial) -> Findings:
     checks, rows = _as_written(basis, start), []
     for where, found in (("rotated bowl", bowls), ("digits", nets)):
         plain, both = found["RMSProp"][0], found["with Nesterov"][0]
-        wins = float((both <= plain).double().sum())
-        checks.append(at_least(f"{where}: seeds of {count} in which it needs no more steps", wins, 0.6 * count))
+        checks += _quicker(where, plain, both)
         rows.append((where, f"{plain.median():g}", f"{both.median():g}", str(ratio((plain / both).tolist())),
                      *(f"{RATES[found[name][1]]:.2g}" for name in found)))  # fmt: skip
     columns = ("problem", "RMSProp", "with Nesterov", "ratio", "best rate", "best rate, with Nesterov")
@@ -133,10 +142,12 @@ claim = Claim(
     statement="RMSProp can be combined with Nesterov momentum, which makes it quicker.",
     source="Goodfellow, Bengio & Courville 2016, Alg. 8.6",
     equation="g at θ + αv;   r ← ρ r + (1 - ρ) g²;   v ← αv - ε g / √r;   θ ← θ + v",
-    claimed="With r = 1 it is Nesterov momentum; it needs no more steps than RMSProp in at least 3 of 5 seeds",
+    claimed="With r = 1 it is Nesterov momentum; RMSProp needs more steps than it",
     setting="ρ = α = 0.9. Five randomly turned bowls, 20 float64 dimensions, condition number 1000, until the loss is "
     "1e-4 of the first one; one hidden layer on scikit-learn's digits until the training loss is 0.1, 5 seeds. Each "
     "rule at the best of 15 rates.",
+    changed="That it needs no more steps in 3 of 5 seeds was enough; by chance that happens half of the time, and two "
+    "that never arrive counted as a win. The interval of the ratio of steps decides now, where all seeds arrive.",
     measure=_measure,
     seconds=6,
 )

@@ -71,6 +71,8 @@ def _measure(trial: Trial) -> Findings:
         above("20 % wrong labels, equal training loss: the same (points)", deck, claimed="above 0", role="condition"),
         reported(f"20 % wrong labels, {EARLY} epochs each: the same (points)",
                  _gain({size: test for size, (test, _) in epochs.items()})),
+        *(reported(f"20 % wrong labels, {EARLY} epochs each: b = {size} alone minus the whole set (points)",
+                   mean((epochs[size][0] - epochs[TRAIN][0]).tolist())) for size in SMALL),
         *(reported(f"20 % wrong labels, training loss {loss}: the same (points)",
                    _gain({size: _at_loss(found, loss)[0] for size, found in noisy.items()})) for loss in (1.2, 0.8)),
     ]  # fmt: skip
@@ -78,20 +80,30 @@ def _measure(trial: Trial) -> Findings:
         (
             "Wilson & Martinez 2003, abstract",
             "batch training is slower, with no apparent difference in accuracy",
-            source,
+            "right labels",
+            f"{source} (90 %)",
         ),
-        ("the deck, citing them (the book too)", "small batches offer a regularizing effect", deck),
+        (
+            "the deck, citing them (the book too)",
+            "small batches offer a regularizing effect",
+            "20 % wrong",
+            f"{deck} (95 %)",
+        ),
     ]
-    said = Table("Who says what, and what b <= 8 gains in test accuracy (points)", ("who", "says", "measured"),
-                 [(who, what, str(gain)) for who, what, gain in rows])  # fmt: skip
+    said = Table("Who says what, and what b <= 8 gains in test accuracy at equal training loss (points)",
+                 ("who", "says", "labels", "measured (interval)"), rows)  # fmt: skip
     edges = [str(size) for size, (_, column) in tests.items() if column in (0, len(factors) - 1)]
     return Findings(checks, [_figure(noisy, tests)], [said, _table(noisy, tests, epochs, factors)], [
         f"Batch sizes whose best learning rate is the first or last of the grid: {', '.join(edges) or 'none'}.",
         "The verdict is about the citation: its abstract is about speed, and speaks of accuracy only to say that there "
         "is no apparent difference. The check with right labels asks whether that is also what is seen here.",
+        "Equivalence within 1 point is not equality: with right labels the interval lies within 1 point, and where it "
+        "also leaves out 0 (as at seed 0) small batches do differ, by too little to matter here.",
         "Whether the deck's sentence is true all the same is the check with wrong labels, where a regularizer has "
         "something to do. It is made at equal training loss, since at equal epochs a small batch has made more updates "
         "and a difference would be one of progress.",
+        f"The difference after {EARLY} epochs each is to be read by size: at seed 0 it is that of b = 1 alone, while b "
+        "= 8 is level with the whole set. It is no effect of small batches as such.",
         "Later work speaks of it directly: Keskar et al. 2017 find a gap for large batches; Shallue et al. 2019 find "
         "none when everything is tuned for each size.",
     ])  # fmt: skip
@@ -139,6 +151,9 @@ claim = Claim(
     kind="STAT",
     statement="Small batches can offer a regularizing effect (Wilson 2003). The source that is cited says something "
     "else: with online training there is no apparent difference in accuracy.",
+    because='The deck says "small batch offers regularizing effect (Wilson 2003)", as the book does; the abstract of '
+    'Wilson & Martinez 2003 is about speed, "almost always slower", and says of accuracy only that there was "no '
+    'apparent difference in accuracy".',
     source="the deck, slide 10, and Goodfellow, Bengio & Courville 2016, sec. 8.1.3 (p. 279), both citing Wilson & "
     "Martinez 2003, Neural Networks 16, abstract",
     claimed="source: no apparent difference; deck: higher test accuracy with small batches",

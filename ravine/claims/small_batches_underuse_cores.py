@@ -33,11 +33,12 @@ def _measure(trial: Trial) -> Findings:
         seed=trial.seeds(1)[0],
     )  # fmt: skip
     tiny, large = (_per_second(times, many, size) for size in (1, 256))
-    checks = [at_least("examples a second, b = 256 / b = 1, all cores (ratio of medians of 7)",
-                       np.median(large) / np.median(tiny), 5)]  # fmt: skip
-    if many > 1:
-        checks += _of_cores(times, many)
-    checks.append(reported("the first ratio, geometric mean over the repeats", ratio((large / tiny).tolist())))
+    checks = _of_cores(times, many)
+    checks.append(
+        at_least("examples a second, b = 256 / b = 1, all cores (ratio of medians of 7)",
+                 np.median(large) / np.median(tiny), 5, role="condition")
+    )  # fmt: skip
+    checks.append(reported("the same ratio, geometric mean over the repeats", ratio((large / tiny).tolist())))
     checks.append(reported("cores", many))
     rows = [
         (size, *(f"{np.median(_per_second(times, count, size)):,.0f}" for count in threads),
@@ -47,21 +48,26 @@ def _measure(trial: Trial) -> Findings:
     columns = ("batch size", *(f"{count} thread{'s' * (count > 1)}" for count in threads), "all / one")
     notes = [
         "Two things make a large batch cheap for each example: the fixed cost of a step is shared, which one thread "
-        "shows too, and the cores share the work. Only the second is about cores, hence the second check.",
-        "Where other work keeps the cores busy, several threads wait for one another and can be slower than one.",
+        "shows too, and the cores share the work. Only the second is about cores, hence the check that decides.",
+        "Where other work keeps the cores busy, several threads wait for one another and can be slower than one, at "
+        "every size: the condition that all cores gain at b = 1024 tells. Then only how much less a large batch "
+        "suffers was seen.",
     ]
     if many == 1:
-        notes.append("There is one core here: only the fixed cost of a step could be seen.")
+        notes.append("There is one core here: the claim is about cores and cannot be judged.")
     return Findings(checks, [_figure(times, threads)], [Table("Examples a second (medians)", columns, rows)], notes)
 
 
 def _of_cores(times: Times, many: int) -> list[Check]:
+    if many == 1:
+        return [at_least("cores to be underused", many, 2)]
     more = _gain(times, many, 1024) / _gain(times, many, 1)
     return [
-        above("gain by all cores over one thread, b = 1024 / b = 1", ratio(more.tolist()), 1, role="condition"),
+        above("gain by all cores over one thread, b = 1024 / b = 1", ratio(more.tolist()), 1),
         reported("gain by all cores over one thread, b = 1", ratio(_gain(times, many, 1).tolist())),
-        reported("gain by all cores over one thread, b = 1024", ratio(_gain(times, many, 1024).tolist())),
-    ]
+        above("gain by all cores over one thread, b = 1024", ratio(_gain(times, many, 1024).tolist()), 1,
+              role="condition"),
+    ]  # fmt: skip
 
 
 def _figure(times: Times, threads: list[int]) -> Figure:
@@ -80,7 +86,10 @@ claim = Claim(
     statement="Multicore architectures are usually underused by extremely small batches: below some size, a smaller "
     "batch does not take less time.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.1.3",
-    claimed="at least 5 times as many examples a second with batches of 256 as with single examples",
+    claimed="all cores gain more over one with batches of 1,024 than with single examples. Conditions: with 1,024 "
+    "they do gain; at least 5 times as many examples a second with batches of 256 as with single examples",
+    changed="The 5 times as many examples a second decided. One core shows that as well, since it shares the fixed "
+    "cost of a step; what the cores themselves add decides now, and the first criterion is a condition.",
     setting="SGD on a dense net 256-512-512-10, float32, all cores and one thread, 7 interleaved repeats, in a process "
     "of its own.",
     alone=True,

@@ -18,9 +18,9 @@ def _measure(trial: Trial) -> Findings:
         [run.loss(theta).item() for theta in (run.start, run.stop, end)] for run, end in zip(runs, ends, strict=True)
     ]
     checks = [
-        at_least("smallest ‖g_stop‖ / ‖g_conv‖ of the runs", min(stop / conv for _, stop, conv in norms), 100),
         at_least("smallest ‖g_stop‖ / ‖g_init‖ of the runs", min(stop / init for init, stop, _ in norms), 0.05),
-        at_most("largest ‖g_conv‖ of the runs", max(conv for *_, conv in norms), 1e-6),
+        at_most("set-up: largest ‖g_conv‖, where L-BFGS was told to end", max(conv for *_, conv in norms), 1e-6),
+        reported("smallest ‖g_stop‖ / ‖g_conv‖ of the runs", min(stop / conv for _, stop, conv in norms)),
         reported("‖g_stop‖ / ‖g_init‖, geometric mean", ratio([stop / init for init, stop, _ in norms])),
         reported("epoch of the stop", mean([run.epoch for run in runs])),
     ]
@@ -52,8 +52,10 @@ claim = Claim(
     statement="Training ends when early stopping says so, which is often while the gradient is still large; pure "
     "optimization is taken to have converged when the gradient is very small.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.1.2 and 7.8",
-    claimed="‖g‖ at the stop is at least 5 % of that at the start, and at least 100 times that where L-BFGS ends",
+    claimed="‖g‖ at the stop is at least 5 % of that at the start; L-BFGS goes on from there to 1e-6",
     setting=f"{SETTING}. L-BFGS then goes on from there until ‖g‖ < 1e-6. 10 runs with their own data and weights.",
+    changed="That ‖g‖ at the stop be 100 times that where L-BFGS ends was a criterion too. L-BFGS goes on until 1e-6 "
+    "because it is told to, so that the ratio follows from the set-up; it is only reported.",
     measure=_measure,
     seconds=17,
 )

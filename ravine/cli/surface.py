@@ -24,6 +24,9 @@ def surface(
         str, typer.Option(help="Specs separated by commas; an lr that is not written is tuned.")
     ] = "sgd,momentum,nesterov,rmsprop,adam",
     start: Annotated[str | None, typer.Option(metavar="X,Y", help="Where to begin; the surface knows a place.")] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="X0,X1,Y0,Y1", help="What is shown; a way ends where it leaves it.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in gradient evaluations; the surface knows one.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .png, .gif or .html to write; runs/NAME.html otherwise.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of chance within optimizers.")] = 0,
@@ -35,10 +38,13 @@ def surface(
 
     with aside(json):
         ground = surfaces.find(name)
-    path = check_out(out or Path("runs") / f"{ground.name}.html")
+    called = ground.name if ":" in name else surfaces.hyphened(name)
+    path = check_out(out or Path("runs") / f"{called}.html")
     begin = _point(start) if start is not None else ground.start
+    if window is not None:
+        ground = ground.within(_window(window), begin)
     with aside(json), interruptible("nothing was written"), progress("runs") as bar:
-        line = bar.add_task(ground.name, total=None)
+        line = bar.add_task(called, total=None)
 
         def observe(spec: str, done: int, planned: int) -> None:
             bar.update(line, description=spec, completed=done, total=planned)
@@ -47,10 +53,9 @@ def surface(
         bar.update(line, description=f"drawing {path.name}", completed=sum(one.runs for one in walked))
         surfaces.draw(ground, walked, path)
     if json:
-        return dump({"surface": ground.name, "start": begin, "seed": seed, "out": str(path), "trajectories": [
-            _result(one) for one in walked
-        ]})  # fmt: skip
-    show(_table(ground, walked))
+        told = {"surface": called, "start": begin, "window": ground.window, "seed": seed, "out": str(path)}
+        return dump(told | {"trajectories": [_result(one) for one in walked]})
+    show(_table(ground, called, walked))
     say(f"written: {path}")
     return None
 
@@ -67,15 +72,29 @@ def _point(text: str) -> tuple[float, float]:
     return x, y
 
 
+def _window(text: str) -> tuple[float, float, float, float]:
+    from ravine.core.errors import RavineError
+
+    try:
+        left, right, low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise RavineError(
+            f"--window is four numbers with commas between them, x from, x to, y from, y to, as in "
+            f"--window=-2,2,-1,3; got '{text}'"
+        ) from None
+    return left, right, low, high
+
+
 def _result(one: "Trajectory") -> dict[str, Any]:
     kept = {"name": one.name, "spec": str(one.spec), "lr": one.lr, "tuned": one.tuned, "ending": one.ending or None}
+    kept |= {"flat_start": one.flat_start}
     return kept | {key: getattr(one, key)[-1] for key in ("step", "work", "x", "y", "loss")}
 
 
-def _table(ground: "Surface", walked: "list[Trajectory]") -> Any:
+def _table(ground: "Surface", called: str, walked: "list[Trajectory]") -> Any:
     from rich.table import Table
 
-    table = Table(title=f"{ground.name}: {ground.summary}" if ground.summary else ground.name)
+    table = Table(title=f"{called}: {ground.summary}" if ground.summary else called)
     for head in ("optimizer", "", "steps", "gradients", *ground.axes, "loss"):
         table.add_column(head, justify="left" if head in ("optimizer", "") else "right")
     for one in walked:

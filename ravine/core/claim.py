@@ -26,6 +26,9 @@ Verdict = Literal[
     "DECK MISQUOTES BOOK",
     "SOURCE DOES NOT SAY IT",
 ]
+OF_TEXTS = ("DECK MISQUOTES BOOK", "SOURCE DOES NOT SAY IT")
+"""Verdicts that follow from what is written where; no experiment can."""
+
 Scale = Literal["quick", "normal", "full"]
 T = TypeVar("T")
 
@@ -84,7 +87,9 @@ class Claim:
     source: where it is said, with page or equation. equation: its formula as text, where one helps.
     setting: what is run, on what, with how many seeds.
     seconds: how long `measure` takes about, on one core at the normal scale.
-    disagreement: the name ("D4") of the place where deck, book and source disagree, and `holds` the verdict then.
+    disagreement: the name ("D4") of the place where deck, book and source disagree. `holds` is the verdict that the
+        texts themselves lead to, and `because` says who says what, in their words; the experiment then shows the
+        disagreement in numbers, and decides where `holds` is not one of the texts' verdicts.
     changed: where the criterion is not the one first written down: what it was, what was wrong with it.
     alone: run by itself, since it measures time.
     """
@@ -100,6 +105,7 @@ class Claim:
     equation: str = ""
     disagreement: str = ""
     holds: Verdict = "REPRODUCED"
+    because: str = ""
     changed: str = ""
     alone: bool = False
 
@@ -110,18 +116,21 @@ class Claim:
         for name in ("statement", "source", "claimed", "setting"):
             if not getattr(self, name).strip():
                 raise RavineError(f"a claim must say its {name}")
+        if bool(self.because) != (self.holds in OF_TEXTS):
+            raise RavineError("a claim says `because` where its verdict is one of texts, and only there")
 
 
 def verdict(claim: Claim, checks: Sequence[Check]) -> Verdict:
     """What the checks make of the claim.
 
     All checks of role "claim" must pass, else it is not reproduced. Where only checks of role "condition" fail, it is
-    reproduced with conditions. Otherwise the verdict is the one that the claim `holds` out.
+    reproduced with conditions. A verdict of texts stands as it is.
     """
     deciding = [check for check in checks if check.role == "claim"]
     if not deciding:
         raise RavineError("nothing decides: no check has the role 'claim'")
+    if claim.holds in OF_TEXTS:
+        return claim.holds
     if not all(check.passed for check in deciding):
         return "NOT REPRODUCED AT THIS SCALE"
-    conditions = all(check.passed for check in checks if check.role == "condition")
-    return claim.holds if conditions or claim.disagreement else "REPRODUCED WITH CONDITIONS"
+    return "REPRODUCED" if all(check.passed for check in checks) else "REPRODUCED WITH CONDITIONS"

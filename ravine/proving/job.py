@@ -38,7 +38,10 @@ class Job:
     def header(self) -> dict[str, Any]:
         """What its record begins with: the job, and what the claim says."""
         stated = claims.claim(self.claim)
-        told = ("slide", "kind", "statement", "source", "equation", "claimed", "setting", "disagreement", "changed")
+        told = (
+            "slide", "kind", "statement", "source", "equation", "claimed", "setting", "disagreement", "because",
+            "changed",
+        )  # fmt: skip
         return {"id": self.id} | asdict(self) | {name: getattr(stated, name) for name in told}
 
 

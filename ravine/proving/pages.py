@@ -11,6 +11,10 @@ from ravine.core.evidence import shown
 from ravine.proving import drawing
 from ravine.proving.proof import Proof, proof
 
+_PROPER = {
+    "auc": "AUC", "sgd": "SGD", "adam": "Adam", "adagrad": "AdaGrad", "rmsprop": "RMSProp", "nesterov": "Nesterov",
+    "beale": "Beale", "robbins": "Robbins", "monro": "Monro", "kappa": "κ", "k": "k", "n": "n", "lr": "lr",
+}  # fmt: skip
 _SUFFIX = {"normal": "", "quick": "-quick", "full": "-full"}
 
 
@@ -42,7 +46,7 @@ def page_name(one: Proof) -> str:
 
 def page(one: Proof) -> str:
     """A claim's page."""
-    return _render("page.md", proof=one, stem=page_name(one), title=one.name.replace("-", " ").capitalize())
+    return _render("page.md", proof=one, stem=page_name(one), title=title(one.name))
 
 
 def index(proofs: Sequence[Proof]) -> str:
@@ -51,19 +55,36 @@ def index(proofs: Sequence[Proof]) -> str:
     for one in proofs:
         counts[one.verdict] = counts.get(one.verdict, 0) + 1
     quick = any(one.said["scale"] == "quick" for one in proofs)
-    return _render("index.md", proofs=proofs, counts=counts, stem=page_name, quick=quick)
+    counts = dict(sorted(counts.items(), key=lambda item: -item[1]))
+    return _render("index.md", proofs=proofs, counts=counts, stem=page_name, telling=telling, quick=quick)
 
 
 def brief(proofs: Sequence[Proof], folder: str) -> str:
-    """A short table of some claims for another page: what was said, the first thing measured, the verdict."""
+    """A short table of some claims for another page: what was said, one thing measured that decided, the verdict."""
     lines = ["| slide | the chapter says | measured | verdict |", "|---|---|---|---|"]
     for one in proofs:
         slides = ", ".join(map(str, one.said["slide"]))
-        first = next(check for check in one.checks if check.role == "claim")
-        measured = f"{first.what}: {first.said()}"
         link = f"[{cell(one.said['statement'])}]({folder}/{page_name(one)}.md)"
-        lines.append(f"| {slides} | {link} | {cell(measured)} | {one.verdict} |")
+        lines.append(f"| {slides} | {link} | {cell(telling(one))} | {one.verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def telling(one: Proof) -> str:
+    """One thing that was measured: of what decided, the first that missed its criterion, else the first."""
+    deciding = [check for check in one.checks if check.role == "claim"]
+    missed = [check for check in deciding if not check.passed]
+    found = [f"{check.what}: {check.said()}" for check in missed or deciding]
+    return found[0] if found else ""
+
+
+def title(name: str) -> str:
+    """A claim's name as a heading.
+
+    >>> title("adam-can-fail"), title("auc-is-not-cross-entropy")
+    ('Adam can fail', 'AUC is not cross entropy')
+    """
+    words = [_PROPER.get(word, word) for word in name.split("-")]
+    return " ".join([words[0][0].upper() + words[0][1:], *words[1:]])
 
 
 def _render(template: str, **content: Any) -> str:

@@ -48,11 +48,16 @@ class Proof:
         """Why the verdict is what it is."""
         if self.failure:
             return f"the measurement itself failed: {self.failure}"
+        texts = self.said.get("because", "")
+        return f"{texts.rstrip('.')}. In the experiment {self._outcome()}" if texts else self._outcome()
+
+    def _outcome(self) -> str:
+        """How the criteria came out."""
         deciding = [check for check in self.checks if check.role == "claim"]
-        missed = [check.what for check in deciding if not check.passed]
+        missed = [_missed(check) for check in deciding if not check.passed]
         if missed:
             return f"{len(missed)} of {len(deciding)} criteria were not met: {'; '.join(missed)}"
-        without = [check.what for check in self.checks if check.role == "condition" and not check.passed]
+        without = [_missed(check) for check in self.checks if check.role == "condition" and not check.passed]
         met = "its one criterion was met" if len(deciding) == 1 else f"all {len(deciding)} criteria were met"
         return met + (f"; it did not hold under: {'; '.join(without)}" if without else "")
 
@@ -73,6 +78,13 @@ class Proof:
             "seed": self.said["seed"],
             "checks": [check.row() for check in self.checks],
         }
+
+
+def _missed(check: Check) -> str:
+    """A check that failed; where a difference may be on either side of nothing, that it is undecided."""
+    undecided = check.interval is not None and check.interval[0] <= 0 <= check.interval[1]
+    differs = check.criterion.endswith(("interval above 0", "interval below 0"))
+    return check.what + (" (undecided: the interval holds 0)" if undecided and differs else "")
 
 
 def proof(path: Path) -> Proof | None:

@@ -21,13 +21,21 @@ SURFACES = {
     "valley": "ravine.surfaces.valley:valley",
     "cliff": "ravine.surfaces.cliff:cliff",
     "plateau": "ravine.surfaces.plateau:plateau",
-    "many_minima": "ravine.surfaces.many_minima:many_minima",
+    "many-minima": "ravine.surfaces.many_minima:many_minima",
 }
 
 
 def names() -> dict[str, str]:
-    """The surfaces that have a name, with where each is: built-in ones, and those that other packages bring."""
-    return SURFACES | {found.name: found.value for found in entry_points(group="ravine.surfaces")}
+    """The surfaces that have a name, with where each is: built-in ones, and those that other packages bring.
+
+    A name has hyphens; `find` takes underscores as well.
+    """
+    return SURFACES | {hyphened(found.name): found.value for found in entry_points(group="ravine.surfaces")}
+
+
+def hyphened(reference: str) -> str:
+    """A name as it is listed; a place, `path/to/file.py:name`, as it is."""
+    return reference if ":" in reference else reference.replace("_", "-")
 
 
 def find(reference: str) -> Surface:
@@ -39,7 +47,7 @@ def find(reference: str) -> Surface:
     >>> ravine.surfaces.find("beale").minima
     ((3.0, 0.5),)
     """
-    known = names()
+    known, reference = names(), hyphened(reference)
     if ":" not in reference and reference not in known:
         hint = "Or a function of two tensors of your own: path/to/file.py:function or package.module:function."
         raise unknown("surface", reference, known, hint)

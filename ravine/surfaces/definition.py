@@ -1,5 +1,6 @@
 """A surface: a loss of two numbers, with the window in which it is looked at."""
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from ravine.core.errors import RavineError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Point = tuple[float, float]
+Window = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Surface:
     """
 
     function: Loss
-    window: tuple[float, float, float, float] = (-3.0, 3.0, -3.0, 3.0)
+    window: Window = (-3.0, 3.0, -3.0, 3.0)
     start: Point = (-2.0, 2.0)
     minima: tuple[Point, ...] = ()
     logarithmic: bool | None = None
@@ -43,11 +45,7 @@ class Surface:
                 f"surface '{self.name}' must take two 0-d tensors, as in def {self.name}(x, y); it takes "
                 f"({', '.join(names)})"
             )
-        left, right, low, high = (float(end) for end in self.window)
-        if not (math.isfinite(right - left) and math.isfinite(high - low) and left < right and low < high):
-            raise RavineError(
-                f"surface '{self.name}': a window is x from, x to, y from, y to in rising order, got {self.window}"
-            )
+        object.__setattr__(self, "window", self._checked_window())
         check_value(f"surface '{self.name}': steps", self.steps, int, "[1, inf)")
         self.check_start(self.start)
 
@@ -69,6 +67,21 @@ class Surface:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return self.function(x, y)
 
+    @property
+    def shown(self) -> str:
+        """The window in words."""
+        left, right, low, high = self.window
+        return f"{self.axes[0]} from {left:g} to {right:g} and {self.axes[1]} from {low:g} to {high:g}"
+
+    def within(self, window: Window, start: Point | None = None) -> "Surface":
+        """The same surface in another window, and from another start where its own does not lie in it.
+
+        >>> import ravine
+        >>> ravine.surfaces.find("beale").within((0, 4, -1, 1), start=(1, 0.5)).window
+        (0.0, 4.0, -1.0, 1.0)
+        """
+        return dataclasses.replace(self, window=window, start=self.start if start is None else start)
+
     def holds(self, x: float, y: float) -> bool:
         """Whether a point lies in the window."""
         left, right, low, high = self.window
@@ -79,14 +92,25 @@ class Surface:
         if not all(math.isfinite(value) for value in start):
             raise RavineError(f"surface '{self.name}': a start is two finite numbers, got {start[0]}, {start[1]}")
         if not self.holds(*start):
-            left, right, low, high = self.window
             raise RavineError(
                 f"surface '{self.name}': the start {start[0]:g}, {start[1]:g} lies outside the picture, which shows "
-                f"{self.axes[0]} from {left:g} to {right:g} and {self.axes[1]} from {low:g} to {high:g}"
+                f"{self.shown}: begin elsewhere, or give another window by --window or @surface(window=...)"
             )
 
-    def check_value(self, at: Point) -> None:
-        """Raise unless the loss and its gradient can be taken there."""
+    def _checked_window(self) -> Window:
+        try:
+            left, right, low, high = (float(end) for end in self.window)
+        except (TypeError, ValueError):
+            left = right = low = high = math.nan
+        if not (math.isfinite(right - left) and math.isfinite(high - low) and left < right and low < high):
+            raise RavineError(
+                f"surface '{self.name}': a window is x from, x to, y from, y to: four finite numbers in rising order, "
+                f"got {self.window}"
+            )
+        return left, right, low, high
+
+    def gradient(self, at: Point) -> Point:
+        """The gradient there; raises unless it and the loss can be taken."""
         point = [torch.tensor(float(value), dtype=torch.float64, requires_grad=True) for value in at]
         place, owner = f"at {at[0]:g}, {at[1]:g}", f"surface '{self.name}'"
         try:
@@ -98,24 +122,26 @@ class Surface:
             raise RavineError(
                 f"{owner} must return a scalar, a 0-d tensor, for two 0-d tensors; {place} it gave {found}"
             )
-        if not loss.requires_grad:
+        try:
+            slopes = torch.autograd.grad(loss, point, allow_unused=True) if loss.requires_grad else (None, None)
+        except Exception as error:  # a backward pass may be the user's, too
+            raise RavineError(f"{owner} is not differentiable {place}: {error}") from error
+        if all(slope is None for slope in slopes):
             raise RavineError(
                 f"{owner} is not differentiable: its value does not come from its arguments by operations of torch "
                 "(item(), float() and numpy lead out of them)"
             )
-        try:
-            slopes = torch.autograd.grad(loss, point, allow_unused=True, materialize_grads=True)
-        except RuntimeError as error:
-            raise RavineError(f"{owner} is not differentiable {place}: {error}") from error
-        if not all(bool(value.isfinite()) for value in (loss, *slopes)):
-            told = ", ".join(f"{value.item():g}" for value in slopes)
+        first, second = (0.0 if slope is None else slope.item() for slope in slopes)
+        if not all(map(math.isfinite, (loss.item(), first, second))):
             raise RavineError(
-                f"{owner} has the loss {loss.item():g} and the gradient ({told}) {place}: begin elsewhere"
+                f"{owner} has the loss {loss.item():g} and the gradient ({first:g}, {second:g}) {place}: "
+                "begin elsewhere"
             )
+        return first, second
 
 
 def surface(
-    window: tuple[float, float, float, float],
+    window: Window,
     start: Point,
     minima: tuple[Point, ...] = (),
     logarithmic: bool | None = None,

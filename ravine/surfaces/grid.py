@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ravine.core.errors import RavineError
 from ravine.surfaces.definition import Surface
 
 Values = NDArray[np.float64]
@@ -16,7 +17,7 @@ def grid(surface: Surface) -> tuple[Values, Values, Values]:
     """x, y and the loss at every y (a row) and x (a column); NaN where it has none.
 
     The whole grid goes through the function at once, if it comes out as point by point; else a coarser one goes
-    point by point.
+    point by point. Where it raises at most points, there is no picture: a `RavineError`.
     """
     left, right, low, high = surface.window
     for n in (FINE, COARSE):
@@ -67,12 +68,18 @@ def _at_once(surface: Surface, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor
 
 
 def _one_by_one(surface: Surface, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    found = torch.full_like(x, torch.nan)
+    found, raised = torch.full_like(x, torch.nan), list[Exception]()
     with torch.no_grad():
         for row in range(x.shape[0]):
             for column in range(x.shape[1]):
                 try:
                     found[row, column] = surface(x[row, column], y[row, column])
-                except Exception:  # outside of where it is defined; the start was tried before
-                    continue
+                except Exception as error:  # outside of where it is defined; the start was tried before
+                    raised.append(error)
+    if 2 * len(raised) > x.numel():
+        raise RavineError(
+            f"surface '{surface.name}' raised at {len(raised)} of {x.numel()} points of the picture, which shows "
+            f"{surface.shown} (first {type(raised[0]).__name__}: {raised[0]}): give it a window in which it has "
+            "values, by --window or @surface(window=...)"
+        ) from raised[0]
     return found

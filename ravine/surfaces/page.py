@@ -69,7 +69,7 @@ def _data(surface: Surface, walked: Sequence[Trajectory], stride: int) -> dict[s
         "window": surface.window,
         "axes": surface.axes,
         "ticks": [_ticks(left, right), _ticks(bottom, top)],
-        "minima": surface.minima,
+        "minima": [place for place in surface.minima if surface.holds(*place)],
         "end": max(one.work[-1] for one in walked),
         "loss": {"low": low, "high": high, "log": logarithmic, "ticks": _loss_ticks(low, high, logarithmic)},
         "ways": [_way(number, one, stride) for number, one in enumerate(walked)],

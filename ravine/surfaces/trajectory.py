@@ -31,7 +31,8 @@ class Trajectory:
 
     step, work, x, y and loss have an entry for each point: the optimizer's steps, the gradient evaluations they took,
     the point and its loss. Where a rule takes gradients elsewhere than at the parameters that count, it is those that
-    count. `runs` is the number of learning rates that were tried, `ending` says why it is shorter than the budget.
+    count. `runs` is the number of learning rates that were tried, `ending` says why it is shorter than the budget,
+    `flat_start` whether the gradient is 0 where it begins.
     """
 
     spec: Spec
@@ -44,6 +45,7 @@ class Trajectory:
     y: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     ending: str = ""
+    flat_start: bool = False
 
     @property
     def name(self) -> str:
@@ -55,7 +57,8 @@ class Trajectory:
     def notes(self) -> list[str]:
         """What a legend says beside the name."""
         rate = [f"lr={self.lr:g}{', tuned' if self.tuned else ''}"] if len(self.spec.groups) == 1 else []
-        return rate + ([self.ending] if self.ending else [])
+        flat = ["gradient is 0 at the start"] if self.flat_start else []
+        return rate + flat + ([self.ending] if self.ending else [])
 
     def add(self, step: int, work: int, at: tuple[float, float, float]) -> None:
         """One more point: x, y and the loss."""
@@ -84,10 +87,11 @@ def trajectories(
     >>> import ravine
     >>> walked = ravine.surfaces.trajectories(ravine.surfaces.find("valley"), "sgd(lr=0.02), adam", steps=50)
     >>> [(one.name, one.lr, one.tuned, one.work[-1]) for one in walked]
-    [('sgd', 0.02, False, 50), ('adam', 0.1, True, 50)]
+    [('sgd', 0.02, False, 50), ('adam', 1.0, True, 50)]
     """
     specs = checked(surface, optimizers, start, steps, seed)
     start, steps = start or surface.start, steps or surface.steps
+    flat = surface.gradient(start) == (0.0, 0.0)
     plans = [(spec, _rates(spec)) for spec in specs]
     planned, done = sum(len(rates) for _, rates in plans), 0
     found = []
@@ -97,7 +101,8 @@ def trajectories(
             if observe is not None:
                 observe(spec.name, done, planned)
             wanted = spec if len(rates) == 1 else spec.with_lr(lr)
-            tried.append(_walk(surface, Trajectory(wanted, lr, len(rates) > 1, len(rates)), start, steps, seed))
+            empty = Trajectory(wanted, lr, len(rates) > 1, len(rates), flat_start=flat)
+            tried.append(_walk(surface, empty, start, steps, seed))
             done += 1
         found.append(min(tried, key=_merit))
     return found
@@ -117,7 +122,7 @@ def checked(
     check_value("seed", seed, int, "[0, inf)")
     start = start or surface.start
     surface.check_start(start)
-    surface.check_value(start)
+    surface.gradient(start)
     for spec in specs:
         _run(surface, spec, start, 1, seed)
     return specs
@@ -132,6 +137,10 @@ def _rates(spec: Spec) -> list[float]:
 
 def _merit(walked: Trajectory) -> tuple[bool, float]:
     return bool(walked.ending), sum(walked.loss) / len(walked.loss)
+
+
+class _UnusableError(Exception):
+    """The user's function gives nothing that a step can be made of; says what it did instead."""
 
 
 class _Place(nn.Module):
@@ -150,7 +159,15 @@ def _task(surface: Surface, start: Point, column: bool) -> Task:
     """The surface as a task without data. Nothing is drawn from the model, so its own loss is the sampled one."""
 
     def loss(point: Tensor, batch: Any = None) -> Tensor:
-        return surface(point[0], point[1])
+        try:
+            value: Any = surface(point[0], point[1])
+        except Exception as error:
+            raise _UnusableError(f"raised {type(error).__name__}") from error
+        if not isinstance(value, Tensor) or value.ndim:
+            raise _UnusableError("returned no 0-d tensor")
+        if torch.is_grad_enabled() and not value.requires_grad:
+            raise _UnusableError("not differentiable")
+        return value
 
     return Task(
         name=surface.name,
@@ -193,17 +210,25 @@ def _points(run: Run, steps: int) -> Iterator[tuple[float, float, float]]:
 
 
 def _walk(surface: Surface, empty: Trajectory, start: Point, steps: int, seed: int) -> Trajectory:
-    """The trajectory of the spec in `empty`, until the budget ends or it leaves."""
+    """The trajectory of the spec in `empty`, until the budget ends, it leaves, or the function fails."""
     run = _run(surface, empty.spec, start, steps, seed)
     walked, ending = dataclasses.replace(empty, step=[], work=[], x=[], y=[], loss=[]), ""
-    for at in _points(run, steps):
-        if not all(map(math.isfinite, at)):
-            ending = f"diverged at step {run.step}"
-            break
-        walked.add(run.step, run.work, at)
-        if not surface.holds(at[0], at[1]):
-            ending = f"left the picture at step {run.step}"
-            break
+    try:
+        for at in _points(run, steps):
+            if not all(map(math.isfinite, at)):
+                ending = f"diverged at step {run.step}"
+                break
+            walked.add(run.step, run.work, at)
+            if not surface.holds(at[0], at[1]):
+                ending = f"left the picture at step {run.step}"
+                break
+    except _UnusableError as error:
+        if not walked.step:
+            raise RavineError(
+                f"surface '{surface.name}': {error} at the start, {start[0]:g}, {start[1]:g}, when it was called again "
+                "without gradients: its value may depend on nothing but its arguments"
+            ) from error
+        ending = f"{error} at step {walked.step[-1] + 1}"  # in the midst of a step, too
     return dataclasses.replace(walked, ending=ending)
 
 
