@@ -37,6 +37,7 @@ CLAIMS = (
     "shuffling",
     "shards-average-exactly",
     # slide 14
+    "loss-change-foretold",
     "gradient-norm-grows",
     "steps-grow-with-kappa",
     # slide 15
@@ -44,6 +45,7 @@ CLAIMS = (
     # slide 16
     "linear-autoencoder-census",
     "random-matrices-rarely-positive",
+    "saddles-outnumber-minima",
     # slide 17
     "newton-attracted-to-saddles",
     "saddle-free-escapes",
