@@ -25,7 +25,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Place(NamedTuple):
-    """At some weights: g'g, g'Hg, the changes of the loss at SHARES of ε*, and where it breaks even over ε*, up to 5."""
+    """At some weights: g'g, g'Hg, the changes of the loss at SHARES of ε*, and where it breaks even over ε*."""
 
     square: float
     bend: float

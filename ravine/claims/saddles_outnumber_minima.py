@@ -64,7 +64,8 @@ def _counts(trial: Trial, d: int, density: float, fields: int, starts: int) -> n
         phase = 2 * math.pi * torch.rand(WAVES, generator=chance, dtype=torch.float64)
         x = side * torch.rand(starts, d, generator=chance, dtype=torch.float64)
         found.append(_found((k, phase), side, x))
-    return np.array(found).reshape(GROUPS, fields, d + 1).sum(1)
+    counts: np.ndarray = np.array(found).reshape(GROUPS, fields, d + 1).sum(1)
+    return counts
 
 
 def _measure(trial: Trial) -> Findings:
