@@ -46,6 +46,7 @@ CLAIMS = (
     "linear-autoencoder-census",
     "random-matrices-rarely-positive",
     "saddles-outnumber-minima",
+    "index-rises-with-loss",
     # slide 17
     "newton-attracted-to-saddles",
     "saddle-free-escapes",
