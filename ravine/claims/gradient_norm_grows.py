@@ -87,7 +87,8 @@ NOTES = (
     "With wrong labels, the test error is lowest early and rises while they are learnt: it is training that goes well "
     "to the end, not what it is for.",
     "It holds while the network cannot yet fit all of its labels. Once it can, as with clean labels here, every "
-    "gradient tends to 0: the norm rises to twice its early median and then falls far below it.",
+    "gradient tends to 0, and the norm falls from the first epoch on.",
+    "The norm does not grow from the start: it falls for some 20 epochs and grows from then on.",
     "Figure 8.1 of the book shows one convolutional network without a scale that could be compared; what is tested is "
     "what its text says, that the gradient grows while training succeeds.",
 )

@@ -20,7 +20,7 @@ from ravine.rules import SGD
 
 ROWS, BATCH, LR, FARTHEST = 500, 50, 0.1, 5.0
 AFTER = (0, 10, 100, 1000)  # steps of SGD
-SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0, 1.5)  # of ε*
+SHARES = (0.001, 0.003, 0.01, 0.03, *(k / 20 for k in range(1, 31)))  # of ε*
 Batch = tuple[Tensor, Tensor]
 
 
@@ -92,7 +92,7 @@ def _places(trial: Trial, i: int) -> list[Place]:
 
 def _measure(trial: Trial) -> Findings:
     found = [_places(trial, i) for i in range(trial.pick(quick=2, normal=10))]
-    small = [k for k, share in enumerate(SHARES) if share <= 0.1]
+    small = [k for k, share in enumerate(SHARES) if share <= 0.1001]
     checks, rows = [], []
     for j, steps in enumerate(AFTER):
         places = [one[j] for one in found]

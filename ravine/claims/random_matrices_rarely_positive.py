@@ -70,7 +70,7 @@ def _figure(shares: list[Estimate]) -> Figure:
     scaled = [values[-1] * math.exp(-DECAY * (n**2 - SIZES[-1] ** 2)) for n in SIZES]
     series = [
         Series("measured", SIZES, values, low, high, kind="both"),
-        Series("coins: 2^-n", SIZES, [2.0**-n for n in SIZES], kind="reference"),
+        Series("coins: 2^-n", SIZES, [2.0**-n for n in SIZES]),
         Series("exp(-n² ln 3 / 4), through n = 5", SIZES, scaled, kind="reference"),
     ]
     caption = "The chance that all eigenvalues are positive falls ever faster on a logarithmic scale; that of n coins "

@@ -95,7 +95,7 @@ def _measure(trial: Trial) -> Findings:
         Series("found", DIMENSIONS, means, ratios.min(1).tolist(), ratios.max(1).tolist(), kind="both"),
         Series("foretold (Kac-Rice)", DIMENSIONS, foretold, kind="reference"),
     ]
-    caption = "Saddles for each minimum of Gaussian random fields; the band goes from the lowest to the highest of the "
+    caption = "Saddles for each minimum of Gaussian random fields; bars go from the lowest to the highest of the "
     caption += f"{GROUPS} groups of fields."
     figure = Figure(caption, [Panel("dimensions", "saddles / minima", series, log="y")])
     return Findings(checks, [figure], [Table("Critical points found", columns, rows)], NOTES)
