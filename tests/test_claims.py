@@ -271,7 +271,7 @@ def test_a_run_for_people_shows_claimed_beside_measured_and_why(folder: Path) ->
         (["terminal-velocty"], "unknown claim 'terminal-velocty': did you mean 'terminal-velocity'?"),
         ([], "which claims? Give names (.*), --slide N, or --all"),
         (["terminal-velocity", "--all"], "give names of claims, or --all, or --slide: not several of these"),
-        (["--slide", "12"], "no claim is about slide 12: the nearest slides with claims are 11 and 14. All: 4, 5"),
+        (["--slide", "12"], "no claim is about slide 12: the nearest slides with claims are 11 and 10. All: 4, 5"),
         (["--all", "--quick", "--full"], "give either --quick or --full"),
         (["terminal-velocity", "--workers", "0"], "workers"),
     ],
