@@ -36,8 +36,25 @@ CLAIMS = (
     "repeated-passes-bias-the-gradient",
     "shuffling",
     "shards-average-exactly",
+    # slide 14
+    "loss-change-foretold",
+    "gradient-norm-grows",
+    "steps-grow-with-kappa",
     # slide 15
     "weight-space-symmetry",
+    # slide 16
+    "linear-autoencoder-census",
+    "random-matrices-rarely-positive",
+    "saddles-outnumber-minima",
+    "index-rises-with-loss",
+    # slide 17
+    "newton-attracted-to-saddles",
+    "saddle-free-escapes",
+    # slide 19
+    "straight-paths",
+    "paths-are-long",
+    "wrong-side-of-the-mountain",
+    "likelihood-has-no-minimum",
     # slide 21
     "robbins-monro-conditions",
     "lr-above-the-best-of-100",
