@@ -106,5 +106,6 @@ claim = Claim(
     disagreement="D8",
     holds="SOURCE DOES NOT SAY IT",
     because="The deck and the book take the toss of a coin for each eigenvalue's sign as an image; the theory of "
-    "random matrices (Dean & Majumdar 2006) has exp(-n² ln 3 / 4), far rarer than 2^-n, since eigenvalues repel each other.",
+    "random matrices (Dean & Majumdar 2006) has exp(-n² ln 3 / 4), far rarer than 2^-n, since eigenvalues repel each "
+    "other.",
 )
