@@ -1,6 +1,7 @@
 """The Hessian of a plain function at a point."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def of_function(f: Callable[[Tensor], Tensor], x: Tensor) -> Operator:
     product = checked(lambda: hessian_product(lambda values: f(values[0]).reshape(()), (at,)))
 
     def apply(block: Tensor) -> Tensor:
-        columns = [product((column.reshape(at.shape).contiguous(),))[0].reshape(-1) for column in block.T]
-        return torch.stack(columns, 1)
+        columns = [(column.reshape(at.shape).contiguous(),) for column in block.T]
+        return torch.stack([checked(partial(product, column))[0].reshape(-1) for column in columns], 1)
 
     return Operator(at.numel(), apply, dtype=at.dtype, device=at.device)
