@@ -96,7 +96,7 @@ def _server(page: str, told: dict[str, Any]) -> HTTPServer:
             threading.Thread(target=server.shutdown).start()
 
         def log_message(self, *_: Any) -> None:
-            pass
+            """Requests are not told: what is printed is the result."""
 
     server = HTTPServer(("127.0.0.1", 0), Answers)
     limit = threading.Timer(60, server.shutdown)

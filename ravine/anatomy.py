@@ -22,7 +22,7 @@ from ravine.curvature.survey import Layer, Survey, Watch, check_asked, survey, s
 from ravine.weights import fresh, still, stored, trained
 
 _BATCHES = 4  # of the task's size are looked at unless told
-_KEPT = 1024  # up to so many examples the linearization is kept, though a stream of data cuts them into small batches
+_KEPT = 1024  # up to so many examples what products need is kept, though a stream of data cuts them into small batches
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ class Run:
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
+        if self.ours is not None:  # noise within rules is the run's own, as all other chance
+            self.ours.seed = derive(seed, "noise", self.ours.seed)
         self.own = self.ours is not None and self.ours.wants("product")  # the optimizer takes the gradient
         self.varies = self.own or (self.ours is not None and self.ours.wants("sampled"))  # in what a step costs
         self._check_sampling()

@@ -13,20 +13,13 @@ import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from commands import Done, run
 
 import ravine
-from ravine.cli import main
 from ravine.core.record import read
 from ravine.racing import server
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +41,7 @@ def here(tmp_path, monkeypatch, one_server):
 def command(capsys, monkeypatch):
     """`ravine` with these arguments: its exit status, standard output, and standard error in one line."""
 
-    def run(*arguments) -> Done:
-        monkeypatch.setattr(sys, "argv", ["ravine", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        out, err = capsys.readouterr()
-        return Done(status, out, " ".join(re.sub("[╭─╮│╰╯]", " ", err).split()))
-
-    return run
+    return lambda *arguments: run(capsys, monkeypatch, *arguments).said
 
 
 def contents(folder: Path) -> dict[str, int]:

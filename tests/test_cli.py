@@ -14,15 +14,14 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from commands import Done, run
 
 import ravine
 from ravine import data, probes, rules, surfaces, tasks
 from ravine.assembly import parts
-from ravine.cli import main
 from ravine.core.composition import COMPOSITIONS
 from ravine.core.record import read
 from ravine.core.rule import Rule
@@ -34,12 +33,6 @@ RACE = ["race", "quadratic", "--points", "2", "--seeds", "2", "--steps", "40", "
 RAVINE = [sys.executable, "-m", "ravine"]
 
 
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def command(capsys, monkeypatch, tmp_path):
     """`ravine` with these arguments, in this process and an empty folder."""
@@ -47,17 +40,7 @@ def command(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setenv("COLUMNS", "300")
 
-    def run(*arguments) -> Done:
-        monkeypatch.setattr(sys, "argv", ["ravine", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        return Done(status, *capsys.readouterr())
-
-    return run
+    return lambda *arguments: run(capsys, monkeypatch, *arguments)
 
 
 def strict(text: str):

@@ -163,7 +163,6 @@ def test_gauss_newton_is_the_dense_one(case: Any) -> None:
     torch.testing.assert_close(found, dense_gauss_newton(model, batch), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own, where it reads its rules of forward derivatives
 @pytest.mark.parametrize("name", ["mlp", "layer norm", "transformer"])
 def test_torch_func_agrees_forward_over_reverse(name: str) -> None:
     """Its `hessian` does not: torch 2.13 takes layer norm's second derivative wrongly there, by 0.46 in 1 here."""

@@ -1,20 +1,18 @@
 """`ravine curvature`: what it prints, draws and refuses. That estimates are right is in test_estimators.py."""
 
 import json
-import re
 import sys
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from commands import run
 from torch import nn
 
 import ravine
 from ravine import curvature
 from ravine.anatomy import anatomy
-from ravine.cli import main
 from ravine.core.operator import Operator
 from ravine.curvature.survey import MEMORY, check_asked
 from ravine.weights import fresh, still, stored, trained
@@ -41,12 +39,6 @@ TASK = """
 """
 
 
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """Every test stands in a folder of its own, with a file of tasks, and computes in one thread."""
@@ -62,18 +54,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def command(capsys, monkeypatch):
-    def run(*arguments) -> Done:
-        monkeypatch.setattr(sys, "argv", ["ravine", "curvature", *map(str, arguments)])
-        capsys.readouterr()
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        out, err = capsys.readouterr()
-        return Done(status, out, " ".join(re.sub("[╭─╮│╰╯]", " ", err).split()))
-
-    return run
+    return lambda *arguments: run(capsys, monkeypatch, "curvature", *arguments).said
 
 
 def dense(model: nn.Module, examples: int = 48) -> torch.Tensor:

@@ -139,7 +139,6 @@ def data(steps: int) -> DataLoader:
 # ---------------------------------------------------------------- torch's own
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch warns of itself
 @pytest.mark.skipif(bool(cannot_compile("cpu")), reason="torch.compile needs a compiler")
 def test_a_compiled_model_trains_to_the_numbers_of_the_plain_one() -> None:
     plain, inner = made().double(), made().double()
@@ -153,7 +152,6 @@ def test_a_compiled_model_trains_to_the_numbers_of_the_plain_one() -> None:
     assert names[0] == names[1]
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 def test_a_step_inside_a_compiled_function_is_taken_as_it_is() -> None:
     plain, compiled = made(), made()
     one, other = by_role(plain), by_role(compiled)
@@ -319,11 +317,10 @@ def one_cycle(net: nn.Module) -> dict[str, Any]:
     }
 
 
-of_lightning = pytest.mark.filterwarnings(  # of itself and of torch, not of us
+of_lightning = pytest.mark.filterwarnings(  # of itself, not of us
     "ignore:.*isinstance.treespec, LeafSpec:",
     "ignore:The 'train_dataloader' does not have many workers",
     "ignore:`training_step` returned `None`",
-    "ignore:`torch.jit.script:DeprecationWarning",
 )
 
 

@@ -29,8 +29,9 @@ from ravine.core.record import Damaged, read
 from ravine.core.seeds import GlobalStream, derive, generator
 from ravine.core.spec import parse, parse_links
 from ravine.core.task import Task
+from ravine.loop import Run
 from ravine.probes import GradNorm, UpdateRatio
-from ravine.rules import Adam, adamw
+from ravine.rules import Adam, StochasticSign, adamw
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)
@@ -97,6 +98,24 @@ def test_the_same_seed_gives_the_same_numbers_to_the_bit() -> None:
     other, others = told(ravine.train(task(), "adam(lr=0.01)", steps=30, seed=5))
     assert weights != others
     assert all(a["metric"] != b["metric"] for a, b in zip(rows, other, strict=True))
+
+
+def test_noise_within_rules_is_the_runs_own() -> None:
+    """The same rule on the same parameters: only its noise can differ."""
+
+    def noise(seed: int) -> list[float]:
+        def make(model: nn.Module) -> ravine.Optimizer:
+            return ravine.Optimizer(model.parameters(), StochasticSign(), lr=0.1)
+
+        run = Run(task(), make, seed, torch.device("cpu"))
+        p = next(p for p in run.model.parameters() if p.ndim == 2)
+        with torch.no_grad():
+            p.zero_()
+        p.grad = torch.linspace(-1, 1, p.numel()).view_as(p)
+        run.optimizer.step()
+        return p.flatten().tolist()
+
+    assert noise(1) == noise(1) != noise(2)
 
 
 def test_what_happens_between_moments_does_not_reach_the_run_nor_the_run_the_caller() -> None:

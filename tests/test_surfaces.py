@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from PIL import Image, ImageColor
 from torch import Tensor
 
@@ -402,22 +403,11 @@ def test_an_unknown_surface_is_told_its_neighbour():
 @pytest.fixture
 def command(capsys, monkeypatch, tmp_path):
     """`ravine surface` with these arguments, in this process and an empty folder."""
-    from ravine.cli import main
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.setenv("COLUMNS", "300")
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ravine", "surface", *arguments])
-        capsys.readouterr()
-        try:
-            main()
-        except SystemExit as stop:
-            return stop.code or 0, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    return lambda *arguments: run(capsys, monkeypatch, "surface", *arguments)
 
 
 @pytest.mark.parametrize(

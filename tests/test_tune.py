@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import ravine
 from ravine import data
-from ravine.cli import main
 from ravine.core.dry_run import hash_tensors
 from ravine.core.errors import RavineError
 from ravine.core.task import Task
@@ -371,34 +371,27 @@ def test_a_picture_is_drawn_of_every_answer(name: str, method: str, loss: Any, t
         draw(found, tmp_path / "picture.gif")
 
 
-def command(capsys, monkeypatch, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["ravine", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return (stop.value.code or 0, *capsys.readouterr())
-
-
 def test_the_command_prints_the_answer_or_json_alone(capsys, monkeypatch, tmp_path) -> None:
     small = ["lr", "quadratic", "--optimizer", "sgd", "--seeds", "1", "--budget", "150"]
-    status, out, err = command(capsys, monkeypatch, *small, "--json", "--out", str(tmp_path / "lr.svg"))
+    status, out, err = run(capsys, monkeypatch, *small, "--json", "--out", str(tmp_path / "lr.svg"))
     found = json.loads(out)
     assert status == 0
     assert {"suggestion", "low", "high", "diverges_at", "reason", "curve", "spec", "cost", "method"} <= set(found)
     assert found["cost"] <= 150
     assert "lr.svg" in err
     assert (tmp_path / "lr.svg").read_text().startswith("<?xml")
-    status, out, _ = command(capsys, monkeypatch, *small)
+    status, out, _ = run(capsys, monkeypatch, *small)
     assert status == 0
     assert "suggestion" in out
     assert "gradient evaluations" in out
 
 
 def test_the_command_refuses_before_it_works(capsys, monkeypatch) -> None:
-    status, _, err = command(capsys, monkeypatch, "lr", "quadratic", "--out", "picture.gif")
+    status, _, err = run(capsys, monkeypatch, "lr", "quadratic", "--out", "picture.gif")
     assert status == 2
     assert "--out must end in .png or .svg" in err
-    status, _, err = command(capsys, monkeypatch, "lr", "quadratik")
+    status, _, err = run(capsys, monkeypatch, "lr", "quadratik")
     assert status == 2
     assert "did you mean 'quadratic'" in err
-    status, _, err = command(capsys, monkeypatch, "lr", "quadratic", "--method", "bok")
+    status, _, err = run(capsys, monkeypatch, "lr", "quadratic", "--method", "bok")
     assert status == 2

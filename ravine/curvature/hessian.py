@@ -27,8 +27,8 @@ def hessian(
 
     loss(model, batch) is the mean over the batch. data: one batch, or an iterable of batches that can be read again;
     batches are weighted by their size. params: names of parameters or modules, or parameters; all trainable ones
-    unless given. size(batch): the number of examples, where tensors' leading dimensions do not tell. keep: keep the
-    linearization for several batches too, which takes memory for all of them.
+    unless given. size(batch): the number of examples, where tensors' leading dimensions do not tell. keep: keep what
+    products need for several batches too, which takes memory for all of them.
 
     The model is left as it is; train mode is respected. Raises `RavineError` for a loss that is no finite scalar, that
     changes from one reading to the next, or that cannot be differentiated twice.

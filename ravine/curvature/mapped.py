@@ -21,7 +21,7 @@ Make = Callable[[Any], Product]
 def mapped(problem: Problem, data: Data, make: Make, keep: bool) -> Operator:
     """The operator whose product is the mean over examples of the products on each batch.
 
-    The linearization is kept for a single batch, and for several with `keep`; it is made anew when a parameter, a
+    What a product needs is kept for a single batch, and for several with `keep`; it is made anew when a parameter, a
     buffer or a mode of the model has changed since.
     """
     kept: dict[int, Product] = {}

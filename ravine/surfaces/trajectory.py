@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ravine.assembly import assemble, parts
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError
-from ravine.core.seeds import derive
 from ravine.core.spec import Call, Group, Spec, parse, parse_list
 from ravine.core.task import Task
 from ravine.loop import Run
@@ -190,9 +189,7 @@ def _run(surface: Surface, spec: Spec, start: Point, steps: int, seed: int) -> R
     task = _task(surface, start, any(link.scope == "matrix" for link in links))
 
     def make(model: nn.Module) -> torch.optim.Optimizer:
-        made = assemble(spec.unlabelled(), model, steps, nonfinite="ignore")
-        made.seed = derive(seed, "noise")
-        return made
+        return assemble(spec.unlabelled(), model, steps, nonfinite="ignore")
 
     return Run(task, make, seed, torch.device("cpu"))
 

@@ -40,9 +40,9 @@ class Subject:
         if self.model is None:
             return Trial(Run(self.task, self.make, seed, device), self.lrs[0])
         model, optimizer = copy.deepcopy((self.model, self.optimizer))  # together: parameters stay those of the model
-        made = optimizer if optimizer is not None else None
         task = dataclasses.replace(self.task, model=lambda: model)
-        return Trial(Run(task, self.make if made is None else lambda _: _bare(made), seed, device), self.lrs[0])
+        make = self.make if optimizer is None else lambda _: _bare(optimizer)
+        return Trial(Run(task, make, seed, device), self.lrs[0])
 
     @property
     def proportional(self) -> bool:
