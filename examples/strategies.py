@@ -10,6 +10,7 @@ import dataclasses
 from torch import nn
 
 import ravine
+from ravine.nn import heads_task, with_skips
 
 
 def _net(wide: int, layers: int, activation: type[nn.Module], spread: float | None = None) -> nn.Module:
@@ -29,6 +30,28 @@ def _on_digits(name: str, *net: object) -> ravine.Task:
 def deep_sigmoid() -> ravine.Task:
     """Eight layers of 64 sigmoids, weights uniform in ±1/sqrt(64) as was usual before 2010."""
     return _on_digits("deep-sigmoid", 64, 8, nn.Sigmoid, 0.125)
+
+
+def deep_residual() -> ravine.Task:
+    """The deep net with a residual connection around each layer."""
+    return dataclasses.replace(deep_sigmoid(), model=lambda: with_skips(deep_sigmoid().model(), every=1))
+
+
+def deep_highway() -> ravine.Task:
+    """The deep net with a highway around each layer."""
+    return dataclasses.replace(
+        deep_sigmoid(), model=lambda: with_skips(deep_sigmoid().model(), every=1, kind="highway")
+    )
+
+
+def deep_dense() -> ravine.Task:
+    """The deep net in dense blocks of three layers."""
+    return dataclasses.replace(deep_sigmoid(), model=lambda: with_skips(deep_sigmoid().model(), every=3, kind="dense"))
+
+
+def deep_heads() -> ravine.Task:
+    """The deep net with auxiliary heads behind its first, third and fifth layer."""
+    return heads_task(deep_sigmoid(), at=["1", "5", "9"])
 
 
 def deep_relu() -> ravine.Task:
