@@ -24,10 +24,10 @@ TIERS = (
     ("rules", "schedules", "data", "report"),
     ("engine",),
     ("optimizer", "curvature"),
-    ("optim", "assembly", "probes", "resume", "stopping"),
+    ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
-    ("racing", "checks", "surfaces", "tune", "anatomy"),
+    ("racing", "checks", "strategies", "surfaces", "tune", "anatomy"),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -50,6 +50,8 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
+    "averaging": {"kinds"},
+    "strategies": {"batch_norm"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
