@@ -171,7 +171,8 @@ def test_large_weights_by_kernel_and_low_precision_in_float32(dtype: torch.dtype
         bound = 6 * torch.finfo(torch.float32).eps * max(float(p.abs().max()) for step in iterates for p in step)
         torch.testing.assert_close(x.double(), wanted, rtol=0, atol=bound)  # a rounding an update
     used = lines._kernel.cache_info().hits + lines._kernel.cache_info().misses - before
-    assert used == (2 * 5 if way == "compiled" else 0)  # the two large ones, at all updates but the first
+    # At all updates but the first two, whose shares are 1 and 10/19.
+    assert used == (4 if way == "compiled" and dtype is not torch.float32 else 0)
     with avg.swapped():
         assert torch.equal(model[0], found[0].to(dtype))
 

@@ -13,7 +13,7 @@ from ravine.averaging.recalibration import recalibrate, statistics
 from ravine.core.errors import RavineError, unknown
 from ravine.core.roles import named_parameters, plain, unwrapped
 from ravine.engine.execution import EXECUTIONS
-from ravine.engine.rounding import widened
+from ravine.engine.rounding import is_low, widened
 from ravine.rules.averages import Average
 
 BUFFERS = ("last", "average")
@@ -28,8 +28,8 @@ class Averaging:
     rule: which average: a rule such as `ravine.rules.EMA(0.99)`.
     buffers: "last" leaves buffers, such as running statistics, as the last step left them; "average" averages those
         of floating point as the weights are.
-    execution: "loop" interpolates tensor by tensor, "compiled" by a kernel, "auto" by a kernel where weights of 16 bits
-        are many. All pass over memory once, except the loop on weights of 16 bits.
+    execution: for weights of 16 bits: "loop" makes a widened copy of each, "compiled" has a kernel that widens as it
+        reads, and "auto" takes that where they are many. Others are averaged in one pass over memory in any case.
 
     `update()` after every step of the optimizer; the weights that count are the model's inside `swapped()`. Averages
     are kept in the weights' type, those of bf16 and fp16 in float32.
@@ -70,7 +70,7 @@ class Averaging:
                 pair = due.setdefault((share, value.dtype, value.device), ([], []))
                 pair[0].append(average)
                 pair[1].append(value)
-        self.averages |= {name: widened(value).clone() for name, value in begun}
+        self.averages |= {name: widened(value.detach()).clone() for name, value in begun}
         for (share, *_), (averages, values) in due.items():
             lines.move(averages, values, share, self.execution)
         self.counts |= counts
@@ -80,7 +80,7 @@ class Averaging:
         """What is averaged, by name, as it is now."""
         for name, p in named_parameters(self.model).items():
             if p.requires_grad or name in self.counts:
-                yield name, p.detach()
+                yield name, p
         if self.buffers == "average":
             for name, buffer in unwrapped(self.model).named_buffers():
                 if buffer.is_floating_point() or buffer.is_complex():
@@ -91,8 +91,9 @@ class Averaging:
         if average.shape != value.shape:
             was, now = tuple(average.shape), tuple(value.shape)
             raise RavineError(f"'{name}' has shape {now}, but what was averaged so far has {was}: begin a new average")
-        if average.device != value.device or average.dtype != widened(value).dtype:
-            self.averages[name] = average = average.to(value.device, widened(value).dtype)
+        dtype = torch.float32 if is_low(value.dtype) else value.dtype
+        if average.device != value.device or average.dtype != dtype:
+            self.averages[name] = average = average.to(value.device, dtype)
         return average
 
     # ---------------------------------------------------------------- the averages in the weights' place
@@ -207,8 +208,8 @@ class Averaging:
 
 
 def _kept(saved: Tensor, place: Tensor, key: str) -> Tensor:
-    wanted = widened(place).dtype if key == "averages" else place.dtype
-    return saved.detach().clone().to(place.device, wanted)
+    wide = key == "averages" and is_low(place.dtype)
+    return saved.detach().clone().to(place.device, torch.float32 if wide else place.dtype)
 
 
 def _places(model: nn.Module) -> dict[str, Tensor]:

@@ -46,5 +46,11 @@ def towards(a: Tensor, b: Tensor, share: Any) -> Tensor:
     """From `a` to `b` by `share` of the way, from the nearer end: exactly `b` at 1, however far `a` is."""
     if not isinstance(share, Tensor):
         return lerp(a, b, share)
-    moved: Tensor = choose(share < 0.5, a + share * (b - a), b - (1 - share) * (b - a))
+    moved: Tensor = choose(share < 0.5, nearer(a, b, share), b - (1 - share) * (b - a))
+    return moved
+
+
+def nearer(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """The same for shares below a half."""
+    moved: Tensor = a + share * (b - a)
     return moved
