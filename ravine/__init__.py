@@ -40,7 +40,7 @@ _HOMES = {
     "train": "ravine.loop",
 }
 _ROOMS = (
-    "averaging", "checks", "curvature", "data", "optim", "probes", "racing", "report", "rules", "schedules",
+    "averaging", "checks", "curvature", "data", "nn", "optim", "probes", "racing", "report", "rules", "schedules",
     "strategies", "surfaces", "tasks", "tune",
 )  # fmt: skip
 

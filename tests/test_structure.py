@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[1]
 # A file may import from the tiers above its own line and never from its own line or below it.
 TIERS = (
     ("core",),
-    ("rules", "schedules", "data", "report"),
+    ("rules", "schedules", "data", "report", "nn"),
     ("engine",),
     ("optimizer", "curvature"),
     ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
-    ("racing", "checks", "strategies", "surfaces", "tune", "anatomy"),
+    ("racing", "checks", "surfaces", "tune", "anatomy"),
+    ("strategies",),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -51,7 +52,8 @@ COMPOSERS = {
         "of_task", "survey", "layer_drawing",
     },
     "averaging": {"kinds"},
-    "strategies": {"batch_norm"},
+    "nn": {"chain", "tracing", "skips", "heads"},
+    "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
