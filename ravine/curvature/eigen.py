@@ -113,24 +113,26 @@ def _outermost(
     floor = check_tol(A, tol)
     limit = min(A.size, limit or 0)
     search = _Search(A, which, tol, generator)
-    images: Tensor | None
-    values, vectors, images, drift, settled = _first(search, k, limit)
-    settled = settled or not certify
+    values, vectors, error, whole = _first(search, k, limit, floor)
+    settled = whole or not certify
     while not settled and A.spent < 2 * limit + 30:
         further, settled = _beside(search, vectors, float(search.size(values)[-1]), limit)
         if further is None:
             break
         values, vectors = torch.cat([values, further[0]]), torch.cat([vectors, further[1]], 1)
         outer = search.size(values).argsort(descending=True)[:k]
-        values, vectors, images = values[outer], vectors[:, outer], None
-    return _told(search, vectors, images, drift, floor, settled)
+        values, vectors, error = values[outer], vectors[:, outer], None
+    if error is None:
+        values, vectors, error = _measured(search, vectors, floor)
+    return _told(search, values, vectors, error, floor, settled)
 
 
-def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, Tensor, float, bool]:
-    """k outermost Ritz values, vectors and their images, of a space that grows until they have converged; how far the
-    images may be off by rounding; whether it is the whole space.
+def _first(search: _Search, k: int, limit: int, floor: float) -> tuple[Tensor, Tensor, Tensor | None, bool]:
+    """k outermost Ritz values and vectors of a space that grows until they have converged, with their residuals;
+    whether it is the whole space.
 
-    By Lanczos's relation the images are known without further products.
+    By Lanczos's relation the residuals are known without further products. Where rounding has spoilt that, there are
+    none.
     """
     basis, size = Basis(search.A, search.vector()), k + 5
     while True:
@@ -141,13 +143,11 @@ def _first(search: _Search, k: int, limit: int) -> tuple[Tensor, Tensor, Tensor,
         if len(basis) >= limit or (basis.fresh is None and not basis.renew(search.vector())):
             break
         size = len(basis) + 1 + len(basis) // 32  # to look costs little beside a product
+    vectors = basis.vectors @ turned[:, :k].to(basis.vectors)
     drift = math.hypot(*basis.defect)
-    turned = turned[:, :k].to(basis.vectors)
-    vectors = basis.vectors @ turned
-    images = vectors * values[:k].to(vectors)
-    if basis.fresh is not None:
-        images = images + basis.beta[-1] * basis.fresh[:, None] * turned[-1]
-    return values[:k], vectors, images, drift, len(basis) == search.A.size
+    known = drift <= max(0.25 * search.tol, floor) * search.scale
+    error = residuals[:k] + drift + floor * search.scale if known else None
+    return values[:k], vectors, error, len(basis) == search.A.size
 
 
 def _larger(basis: Basis) -> int:
@@ -172,31 +172,30 @@ def _beside(search: _Search, vectors: Tensor, worst: float, limit: int) -> tuple
     return pair, not further
 
 
-def _told(
-    search: _Search, vectors: Tensor, images: Tensor | None, drift: float, floor: float, settled: bool
-) -> Eigenpairs:
-    """The pairs with their residuals.
-
-    images: those of the vectors as Lanczos's relation has them, where it holds up to `drift`; where that is much, or
-    the vectors are of several spaces, every vector takes a product of its own.
-    """
-    vectors, triangle = torch.linalg.qr(vectors)
-    if images is None or drift > 0.5 * search.tol * search.scale:
-        images, drift = search.A @ vectors, 0.0
-    else:
-        images = torch.linalg.solve_triangular(triangle, images, upper=True, left=False)
+def _measured(search: _Search, vectors: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, vectors and residuals in the space of `vectors`, by a product with each."""
+    vectors = torch.linalg.qr(vectors).Q
+    images = search.A @ vectors
     inner = (vectors.T @ images).double().cpu()
-    values, turn = (found.flip(-1) for found in torch.linalg.eigh((inner + inner.T) / 2))
+    values, turn = torch.linalg.eigh((inner + inner.T) / 2)
     vectors, images = vectors @ turn.to(vectors), images @ turn.to(vectors)
     error = (images.double() - vectors.double() * values.to(images.device)).norm(dim=0).cpu()
-    scale = max(search.scale, float(values.abs().max()))
-    error = error + floor * scale + drift  # the residual's own rounding, and the relation's
-    converged = settled and bool((error <= max(search.tol, 2 * floor) * scale).all())
+    search.scale = max(search.scale, float(values.abs().max()))
+    return values, vectors, error + floor * search.scale
+
+
+def _told(
+    search: _Search, values: Tensor, vectors: Tensor, error: Tensor, floor: float, settled: bool
+) -> Eigenpairs:
+    if bool((values.diff() > 0).any()):
+        order = values.argsort(descending=True)
+        values, vectors, error = values[order], vectors[:, order], error[order]
+    converged = settled and bool((error <= max(search.tol, 2 * floor) * search.scale).all())
     reason = ""
     if not converged:
         reason = (
             f"after {search.A.spent} products the residuals are up to {float(error.max()):.2g}, where {search.tol:g} "
-            f"of {scale:.3g} was asked for{'' if settled else ', and one further out may be missing'}: give more by "
-            "most="
+            f"of {search.scale:.3g} was asked for{'' if settled else ', and one further out may be missing'}: give "
+            "more by most="
         )
     return Eigenpairs(values, vectors, error, converged, search.A.spent, reason)

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from ravine.core.operator import Operator
 
@@ -49,18 +50,19 @@ class Basis:
     def extend(self, to: int) -> None:
         """Lengthen Q to `to` vectors; it ends early where the space is invariant."""
         to = min(to, self.room)
-        if to > len(self._rows):
-            self._rows = torch.cat([self._rows, self._rows.new_empty(to - len(self._rows), self.A.size)])
+        if to > len(self._rows):  # by half as much again, since a space grows by one vector at a time
+            rows = self._rows.new_empty(min(self.room, max(to, len(self) + len(self) // 2)), self.A.size)
+            rows[: len(self)] = self._rows[: len(self)]
+            self._rows = rows
         scale = max([abs(one) for one in (*self.alpha, *self.beta)], default=0.0)
         while len(self) < to and self.fresh is not None:
             q = self._rows[len(self)] = self.fresh
             w = self.A @ q
             self.alpha.append(float(q @ w))
-            w = w - self.alpha[-1] * q
+            w = torch.sub(w, q, alpha=self.alpha[-1])
             if self.beta and self.beta[-1]:
-                w = w - self.beta[-1] * self._rows[len(self) - 2]
-            w, defect = self._cleared(w)
-            beta = float(w.norm())
+                w.sub_(self._rows[len(self) - 2], alpha=self.beta[-1])
+            w, beta, defect = self._cleared(w)
             scale = max(scale, abs(self.alpha[-1]), beta)
             # A remainder of rounding is a direction as random as any: taken for more than that, it does no harm.
             invariant = len(self) == self.room or beta <= 10 * torch.finfo(w.dtype).eps * scale
@@ -72,29 +74,28 @@ class Basis:
         """Where the space is invariant, go on with what v has outside it; whether there was anything."""
         if len(self) >= self.room:
             return False
-        v = self._cleared(v / v.norm())[0]
-        norm = float(v.norm())
+        v, norm, _ = self._cleared(v / v.norm())
         if not norm > 0.0:
             return False
         self.fresh = self._cleared(v / norm)[0]
         self.fresh = self.fresh / self.fresh.norm()
         return True
 
-    def _cleared(self, w: Tensor) -> tuple[Tensor, float]:
-        """What w has beside Q and `outside`, and the length of what it had along Q.
+    def _cleared(self, w: Tensor) -> tuple[Tensor, float, float]:
+        """What w has beside Q and `outside`, its length, and the length of what it had along Q.
 
         Taken again where little is left, since then rounding has put in as much (Daniel, Gragg, Kaufman & Stewart
         1976).
         """
         mine = self._rows[: len(self)]
-        along, before = w.new_zeros(len(self)), float(w.norm())
+        along, before = w.new_zeros(len(self)), float(vector_norm(w))
         for _ in range(2):
             if self._outside is not None:
-                w = w - self._outside @ (self._outside.T @ w)
+                w = torch.addmv(w, self._outside, self._outside.T @ w, alpha=-1)
             part = mine @ w
-            w, along = w - mine.T @ part, along + part
-            after = float(w.norm())
+            w, along = torch.addmv(w, mine.T, part, alpha=-1), along + part
+            after = float(vector_norm(w))
             if after > 0.7 * before:
                 break
             before = after
-        return w, float(along.norm())
+        return w, after, float(vector_norm(along))

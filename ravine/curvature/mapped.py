@@ -36,14 +36,21 @@ def mapped(problem: Problem, data: Data, make: Make, keep: bool) -> Operator:
             kept[number] = made
         return kept[number]
 
+    def on_batch(number: int, batch: Any, block: Tensor) -> Tensor:
+        product = product_on(number, batch)
+        columns = [problem.split(column.contiguous()) for column in block.T]
+        images = [problem.join(checked(partial(product, column))) for column in columns]
+        used.add(number)
+        return images[0].unsqueeze(1) if len(images) == 1 else torch.stack(images, 1)
+
     def over_all(block: Tensor) -> Tensor:
+        if not block.shape[1]:
+            return torch.zeros_like(block)
+        if data.single:
+            return next(on_batch(0, batch, block) for batch, _ in data)
         total, count = torch.zeros_like(block), 0
         for number, (batch, size) in enumerate(data):
-            product = product_on(number, batch)
-            for column in range(block.shape[1]):
-                parts = problem.split(block[:, column].contiguous())
-                total[:, column] += size * problem.join(checked(partial(product, parts)))
-            used.add(number)
+            total += size * on_batch(number, batch, block)
             count += size
         return total / count
 
