@@ -132,6 +132,11 @@ def test_layers_are_weights_and_what_follows_them():
     assert [layer.names for layer in layers(model)] == [("0", "1", "2", "3", "4"), ("5",)]
     assert [str(layer) for layer in layers(nets.ResNet())] == ["stem", "stage.0", "stage.1", "fc"]
     assert [str(layer) for layer in layers(nn.Linear(2, 2))] == [""]
+    wrapped = nn.ModuleDict({"inner": nets.ResNet(), "act": nn.ReLU()})
+    assert [layer.names[0] for layer in layers(wrapped)] == ["inner.stem", "inner.stage.0", "inner.stage.1", "inner.fc"]
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+    found = layers(nn.Sequential(nn.Embedding(5, 8), encoder, nn.Linear(8, 5)))
+    assert [str(layer) for layer in found] == ["0", "1.layers.0", "1.layers.1", "2"]
 
 
 def test_the_layers_are_the_users_and_the_model_given_is_left_alone():
@@ -204,7 +209,7 @@ def test_a_forward_that_is_no_chain_says_what_was_found():
         RavineError, match=r"need a chain of so many.*longest has 1: .*between 'fc1' and 'fc2' 'relu' hap"
     ):
         with_skips(Net(), every=2, example=torch.randn(2, 4))
-    with pytest.raises(RavineError, match="'lstm' \\(LSTM\\) takes or gives more than one tensor"):
+    with pytest.raises(RavineError, match="'lstm' \\(LSTM\\) takes or gives something beside one tensor"):
         with_skips(nets.Reader(), every=2, example=nets.TEXT)
 
 

@@ -106,6 +106,19 @@ def test_any_model_is_trained_in_the_order_in_which_it_runs(kind, stages):
     assert not any("fc." in name or "blocks" in name or "stage" in name for name in touched)
 
 
+def test_torchs_own_transformer_has_its_layers():
+    def model() -> nn.Module:
+        encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+        return nn.Sequential(nn.Embedding(5, 8), encoder, nn.Linear(8, 5))
+
+    task = dataclasses.replace(nets.task("transformer"), model=model)
+    found = ends(pretrain(task, "adam(lr=0.01)", **SHORT))
+    assert list(found) == ["layer 1", "layer 2", "layer 3", "joint"]
+    second = found["layer 2"]
+    touched = moved(second[0][1], second[-1][1], [name for name in second[0][1] if name.startswith("model.")])
+    assert {name.split(".self_attn")[0] for name in touched if "attn" in name} == {"model.1.layers.0"}
+
+
 def test_frozen_layers_keep_their_statistics_and_drop_nothing():
     """The second block trains on what the first makes in evaluation mode."""
     found = ends(pretrain(nets.task("cnn"), "adam(lr=0.01)", **SHORT))

@@ -1,5 +1,6 @@
 """`ravine distill`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ def distill(
     """Let a student learn from a teacher: first its features (hints), then its answers (distillation)."""
     import ravine
     from ravine.strategies import distill as start
+    from ravine.weights import fresh
 
     if checkpoint is not None and teacher_steps is not None:
         raise ravine.RavineError("--checkpoint has the teacher's weights: leave --teacher-steps out")
@@ -45,12 +47,16 @@ def distill(
         problem, theirs = ravine.task(task), ravine.task(teacher)
     with interruptible(hint), aside(json), progress("evaluations of the gradient") as bar:
         try:
-            moments = start(
-                _teacher(theirs, checkpoint, 500 if teacher_steps is None else teacher_steps, seed, device, out, bar),
-                None, problem, optimizer, hint_layer=hint_layer, guided_layer=guided_layer, hint_steps=hint_steps,
-                steps=steps, temperature=temperature, soft=weights, seed=seed, every=every, device=device,
-                out=None if out is None else out / "student",
+            lesson = partial(
+                start, student=None, task=problem, optimizer=optimizer, hint_layer=hint_layer,
+                guided_layer=guided_layer, hint_steps=hint_steps, steps=steps, temperature=temperature, soft=weights,
+                seed=seed, every=every, device=device,
             )  # fmt: skip
+            if checkpoint is None:
+                lesson(fresh(theirs, seed, device))  # what is wrong is told before the teacher is trained
+            length = 500 if teacher_steps is None else teacher_steps
+            taught = _teacher(theirs, checkpoint, length, seed, device, out, bar)
+            moments = lesson(taught, out=None if out is None else out / "student")
             moment, rows = follow(bar, moments, task)
         except ravine.RavineError as error:
             bar.stop()

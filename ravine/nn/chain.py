@@ -130,7 +130,7 @@ def _runs(row: list[Call]) -> tuple[list[list[Call]], list[str]]:
     for call in row:
         single = isinstance(call.made, Tensor) and len(call.given) == 1 and isinstance(call.given[0], Tensor)
         if not single:
-            gaps.append(f"'{call.name}' ({type(call.module).__name__}) takes or gives more than one tensor")
+            gaps.append(f"'{call.name}' ({type(call.module).__name__}) takes or gives something beside one tensor")
             runs.append([])
         elif runs and runs[-1] and runs[-1][-1].made is call.given[0]:
             runs[-1].append(call)

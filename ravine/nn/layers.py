@@ -9,6 +9,7 @@ from torch import nn
 from ravine.core.errors import RavineError, unknown
 
 _LISTED = 40  # names that an error lists at most
+_OPENED = (nn.ModuleList, nn.ModuleDict, nn.TransformerEncoder, nn.TransformerDecoder)  # beside chains
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,28 @@ def is_chain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def units(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules that a model is made of, in the order in which it registers them; containers are opened.
 
-    A module of the user's own, such as a residual block, is one unit whatever is in it.
+    A module of the user's own, such as a residual block, is one unit whatever is in it; but where it is the only one
+    with weights, as in a wrapper, it is opened too.
     """
+    found = list(_units(model))
+    heavy = [(name, unit) for name, unit in found if weighs(unit)]
+    if len(heavy) == 1 and heavy[0][0] and heavy[0][1]._modules:
+        inside = [(f"{heavy[0][0]}.{below}", unit) for below, unit in units(heavy[0][1]) if below]
+        place = found.index(heavy[0])
+        return found[:place] + inside + found[place + 1 :]
+    return found
+
+
+def _units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     inside = [(name, child) for name, child in model._modules.items() if child is not None]
     if not inside:
         yield "", model
     for name, child in inside:
-        opened = is_chain(child) or isinstance(child, nn.ModuleList | nn.ModuleDict)
-        for below, unit in units(child) if opened and child._modules else [("", child)]:
+        opened = is_chain(child) or isinstance(child, _OPENED)
+        for below, unit in _units(child) if opened and child._modules else [("", child)]:
             yield f"{name}.{below}" if below else name, unit
 
 

@@ -49,7 +49,7 @@ def _stages(axes: "Axes", rows: Sequence[Mapping[str, Any]], names: Sequence[str
         if not points:
             continue
         last = number == len(names) - 1
-        color = LIGHT[1] if last else LIGHT[0]
+        color = LIGHT[1] if last and name != "hint" else LIGHT[0]
         label = name if last or number == 0 or len(names) <= 2 else None
         label = f"{name} to {names[-2]}" if number == 0 and len(names) > 2 else label
         axes.plot(*zip(*points, strict=True), color=color, lw=2.2 if last else 1.6, label=label)
