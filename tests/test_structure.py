@@ -24,7 +24,7 @@ TIERS = (
     ("rules", "schedules", "data", "report", "nn"),
     ("engine",),
     ("optimizer", "curvature"),
-    ("optim", "assembly", "probes", "resume", "stopping"),
+    ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
     ("racing", "checks", "surfaces", "tune", "anatomy"),
@@ -51,8 +51,9 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
+    "averaging": {"kinds"},
     "nn": {"chain", "tracing", "skips", "heads"},
-    "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing"},
+    "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

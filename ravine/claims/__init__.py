@@ -98,6 +98,16 @@ CLAIMS = (
     # slide 43
     "escaping-the-saddle",
     "momentum-overshoots-on-beale",
+    # slide 51
+    "layers-move-together",
+    "large-weights-blow-up-a-step",
+    # slide 52
+    "batch-norm-identities",
+    # slide 53
+    "batch-norm-scale-and-shift",
+    # slide 55
+    "polyak-averaging",
+    "average-of-a-networks-weights",
 )
 """In the order of the slides, which is that of the gallery."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NARROW, _FINE = 100, 8  # a bell is a hundredth of the range wide, and drawn by that many points
+_TOLD = 0.01  # of the largest |eigenvalue|: the share below minus this is told, as by `survey`
 _LINEAR = 1e-4  # the share of the largest |eigenvalue| up to which the axis of the right panel is linear
 
 
@@ -79,8 +80,9 @@ def _shares(axes: "Axes", found: Spectrum) -> None:
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlabel(f"eigenvalue (linear up to {_LINEAR * largest:.0e})")
     axes.set_ylabel("share of eigenvalues up to here")
-    negative = found.below(-_LINEAR * largest)
-    told = f"{100 * float(negative.value):.3g} ± {100 * float(negative.error):.2g} % below {-_LINEAR * largest:.0e}"
+    cut = (_TOLD if found.resolution > _LINEAR * largest else _LINEAR) * largest
+    negative = found.below(-cut)
+    told = f"{100 * float(negative.value):.3g} ± {100 * float(negative.error):.2g} % below {-cut:.0e}"
     axes.set_title(told, fontsize=10, loc="left")
 
 

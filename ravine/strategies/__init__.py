@@ -1,5 +1,6 @@
 """Procedures around training: pretraining, transfer, hints and distillation, curricula and continuation."""
 
+from ravine.strategies import batch_norm as batch_norm
 from ravine.strategies.copying import copy_layers as copy_layers
 from ravine.strategies.drawing import draw_matrix as draw_matrix
 from ravine.strategies.drawing import draw_stages as draw_stages

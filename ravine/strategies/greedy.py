@@ -58,7 +58,7 @@ def pretrain(
     A layer is a module with weights and what follows it, in the order in which the model runs them, so any model will
     do; what a layer makes is what the next is given. Initial weights are those of `ravine.train` for this seed. Raises
     `RavineError` for a model of one layer, for layers from which no head can be built, and where the middle cannot be
-    left out.
+    left out. A spec with roles needs parameters of each role in every stage.
 
     >>> for moment in ravine.strategies.pretrain(task, "adam", steps_per_layer=200, steps=1000):    # doctest: +SKIP
     ...     print(moment.stage, moment.work, moment.metric)
