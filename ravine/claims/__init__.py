@@ -108,6 +108,7 @@ CLAIMS = (
     # slide 55
     "polyak-averaging",
     "average-of-a-networks-weights",
+    "mean-of-two-networks",
 )
 """In the order of the slides, which is that of the gallery."""
 

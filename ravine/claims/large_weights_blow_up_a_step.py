@@ -8,7 +8,7 @@ from ravine.core.evidence import at_least, at_most, reported
 from ravine.core.figure import Figure, Panel, Series
 
 DEPTH, LARGE, SMALL = 32, 1.3, 0.8
-GRID = [0.7 + 0.02 * i for i in range(36)]  # of weights, that are drawn
+GRID = [0.8 + 0.01 * i for i in range(51)]  # of weights, that are drawn
 
 
 def _off(depth: int, weight: float, lr: float) -> float:
@@ -41,7 +41,7 @@ def _figure() -> Figure:
 
     series = [line("ε = 0.1/g'g, the book's", lambda w: book_lr(DEPTH, w)), line(f"ε = {FIXED}", lambda _: FIXED)]
     caption = "How wrong the first order is for 32 layers: with the book's learning rate where weights are small."
-    return Figure(caption, [Panel("weight of every layer", "error over what was foretold", series, log="y")])
+    return Figure(caption, [Panel("weight of every layer", "error / foretold", series, log="y")])
 
 
 NOTES = (

@@ -33,7 +33,7 @@ def _measure(trial: Trial) -> Findings:
             with optimizer.swapped():
                 averaged = _excess(x.detach())
             seen.append((t, last.mean().item(), averaged.mean().item()))
-    groups = [[y.mean().item() for y in z.split(each)] for z in (last, averaged)]
+    groups = [[y.mean().item() for y in torch.split(z, each)] for z in (last, averaged)]
     counted = steps - steps // 10
     walk = (LR * NOISE**2 / (2 * (2 - LR * EIGENVALUES))).sum().item()
     rest = (NOISE**2 / (2 * EIGENVALUES * counted)).sum().item()
