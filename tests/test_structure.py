@@ -27,7 +27,7 @@ TIERS = (
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
-    ("racing", "checks", "surfaces", "tune", "anatomy"),
+    ("racing", "checks", "surfaces", "tune", "anatomy", "outset"),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -50,6 +50,7 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
+    "init": {"search", "inspect", "balance", "judging", "scaling"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ravine.cli import claims, curvature, data, listing, lr, race, report, surface, train
+from ravine.cli import claims, curvature, data, init, listing, lr, race, report, surface, train
 from ravine.cli.screen import failed
 from ravine.core.errors import RavineError
 
@@ -20,6 +20,7 @@ app.command("race")(race.race)
 app.command("train")(train.train)
 app.command("lr")(lr.lr)
 app.command("curvature")(curvature.curvature)
+app.command("init")(init.init)
 app.command("report")(report.report)
 app.command("surface")(surface.surface)
 app.command("list")(listing.listing)
