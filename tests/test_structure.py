@@ -41,6 +41,7 @@ REPORT_MAY = {"core.record", "core.errors"}  # it starts without torch
 COMPOSERS = {
     "rules": {"named"},
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
+    "init": {"gains", "flow", "random_walk", "trace", "chain", "parts", "settings", "plan", "apply", "biases"},
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
     "surfaces": {"drawing", "film", "page", "picture"},
