@@ -28,15 +28,18 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
-def chain(depth: int, activation: Callable[[], nn.Module], draw: Callable[[Tensor], object], zero: bool) -> nn.Module:
+Draw = Callable[[Tensor], object]
+
+
+def chain(depth: int, activation: Callable[[], nn.Module], draw: Draw, biases: float | None) -> nn.Module:
     layers: list[nn.Module] = []
     for _ in range(depth):
         layers += [nn.Linear(WIDTH, WIDTH), activation()]
     model = nn.Sequential(*layers, nn.Linear(WIDTH, CLASSES))
     for layer in model[::2]:
         draw(layer.weight)
-        if zero:
-            nn.init.zeros_(layer.bias)
+        if biases is not None:
+            nn.init.normal_(layer.bias, 0, biases)
     return model
 
 
@@ -53,10 +56,10 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
 # ---------------------------------------------------------------- beside lsuv
 
 
-def beside(depth: int, zero: bool) -> None:
+def beside(depth: int, biases: float | None) -> None:
     def start() -> nn.Module:
         torch.manual_seed(0)
-        return chain(depth - 1, nn.Tanh, lambda w: nn.init.normal_(w, 0, 0.01), zero)
+        return chain(depth - 1, nn.Tanh, lambda w: nn.init.normal_(w, 0, 0.01), biases)
 
     torch.manual_seed(1)
     x = torch.randn(256, WIDTH)
@@ -65,7 +68,7 @@ def beside(depth: int, zero: bool) -> None:
         from lsuv.lsuvinit import LSUVinit
 
         runs = {"lsuv": lambda m: LSUVinit(m, x, do_orthonorm=False, verbose=False)} | runs
-    print(f"\n{depth} layers, std 0.01, {'no biases' if zero else 'biases as nn.Linear draws them'}")
+    print(f"\n{depth} layers, std 0.01, {_biases(biases)}")
     for name, run in runs.items():
         model = start()
         before = time.process_time()
@@ -77,6 +80,10 @@ def beside(depth: int, zero: bool) -> None:
         within = sum(0.9 <= s <= 1.1 for s in stds)
         print(f"  {name:5} {told} {within} of {depth} within 0.9-1.1, from {min(stds):.3f} to {max(stds):.3f}{passes}, "
               f"{spent:.2f} s")  # fmt: skip
+
+
+def _biases(std: float | None) -> str:
+    return "biases as nn.Linear draws them" if std is None else f"biases of std {std:g}" if std else "no biases"
 
 
 # ---------------------------------------------------------------- deep nets
@@ -105,7 +112,7 @@ def deep(depth: int, seeds: int, names: list[str]) -> None:
         ends, seconds = [], []
         for seed in range(seeds):
             torch.manual_seed(seed)
-            model = chain(depth, ACTIVATIONS[name], nn.init.orthogonal_, True)
+            model = chain(depth, ACTIVATIONS[name], nn.init.orthogonal_, 0.0)
             rows["before"].append(judged(model, seed))
             x, y = torch.randn(512, WIDTH), torch.randint(CLASSES, (512,))
             before = time.process_time()
@@ -133,8 +140,9 @@ def main() -> None:
     options.add_argument("--activations", default=",".join(ACTIVATIONS))
     given = options.parse_args()
     torch.set_num_threads(1)
-    for depth, zero in ((4, True), (4, False), (20, True), (20, False)):
-        beside(depth, zero)
+    for depth in (4, 20):
+        for biases in (0.0, None, 0.5):
+            beside(depth, biases)
     deep(given.depth, given.seeds, given.activations.split(","))
 
 

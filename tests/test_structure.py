@@ -41,6 +41,10 @@ REPORT_MAY = {"core.record", "core.errors"}  # it starts without torch
 COMPOSERS = {
     "rules": {"named"},
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
+    "init": {
+        "gains", "flow", "random_walk", "trace", "chain", "parts", "settings", "plan", "apply", "biases", "search",
+        "inspect", "balance", "judging", "redraw",
+    },
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
     "surfaces": {"drawing", "film", "page", "picture"},
@@ -50,7 +54,6 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
-    "init": {"search", "inspect", "balance", "judging", "scaling"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

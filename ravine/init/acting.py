@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ravine.init.parts import Part
+from ravine.init.observed import Part
 
 SATURATED, DEAD = 0.02, 1e-3  # shares of the largest slope: of tanh, 0.02 is |h| > 0.99
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
 from ravine.init.measuring import between, gradients, listening
-from ravine.init.parts import Part
+from ravine.init.observed import Part
 from ravine.init.untouched import untouched
 
 LEVELS = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
-EVEN, ENOUGH, TOLD_APART = 3.0, 10.0, 0.02
+EVEN, ENOUGH, TOLD_APART = 2.0, 5.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _over(values: list[float]) -> float:
 def best_of(at: Callable[[float, float], Trial], centred: bool, biased: bool) -> Trial:
     """The first even trial, levels nearest to 1 first, or the one of least cost.
 
-    Level 1 as it stands is given up only where a ratio leaves [0.1, 10]. At each level the gradients' ratio rises with
+    Level 1 as it stands is given up only where a ratio leaves [0.2, 5]. At each level the gradients' ratio rises with
     the share of the means that the biases take out, and falls where they add to it (a share below zero, down to -1):
     where the ratio is 1 somewhere between, bisection finds the share.
     """

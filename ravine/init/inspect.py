@@ -13,7 +13,7 @@ from ravine.init.acting import Act, Acting
 from ravine.init.chance import chance
 from ravine.init.limits import Finding, worst
 from ravine.init.measuring import Gradients, Heard, Listening, Signal, gradients, listening, signal
-from ravine.init.parts import checked, parts
+from ravine.init.observed import checked, parts
 from ravine.init.through_time import ThroughTime, through_time
 from ravine.init.untouched import Loss, attempt, caller, untouched
 
@@ -120,8 +120,8 @@ def _judged(
                       "layers are linear, convolutional, attention and recurrent modules")  # fmt: skip
     silent = bool(signals) and bool(signals[-1].slope) and not heard.heard[signals[-1].name].part.weights().any()
     yield from judging.ratio(signals, silent)
-    for one in time:
-        yield from judging.of_time(one)
+    for layer in time:
+        yield from judging.of_time(layer)
     arrived = False  # whether a layer before this one has a gradient: it has come by another way
     for number, one in enumerate(signals):
         last = number == len(signals) - 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
-from ravine.init.parts import RECURRENT, Part, Rows
+from ravine.init.observed import RECURRENT, Part, Rows
 
 _ROWS, _EXAMPLES = 1024, 256  # so many at most for ranks, and for likenesses
 

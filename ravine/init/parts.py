@@ -1,225 +1,190 @@
-"""What of a model has a scale of its own: weights, and the numbers that are linear in them, seen by hooks."""
+"""What a model is made of: every parameter once, with its role and the matrices that are packed in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.parameter import is_lazy
 
-from ravine.core.errors import RavineError, unknown
-from ravine.core.roles import unwrapped
+from ravine.core.errors import RavineError
+from ravine.core.roles import plain, roles, unwrapped
+from ravine.init.chain import is_norm
 
-See = Callable[[tuple[Any, ...], dict[str, Any], Any], Tensor]
-"""From what a module was called with, and gave, to the numbers that are linear in a weight."""
-
-Rows = tuple[int, int | None]
-ALL: Rows = (0, None)
-_CONVOLUTIONS = nn.modules.conv._ConvNd
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A weight of a module, and what comes of it: the outputs of a linear layer, or q, k and v of attention.
-
-    name: the module's, with a word where it has several parts. weight, bias: names in `owner`, and which of their rows;
-    bias: None where `see` adds none. unit_dim: the dimension of `see`'s numbers that counts units.
-    """
+    """A parameter: its name, role and owner; `kind` says how it is read, `count` how many matrices are packed in it."""
 
     name: str
-    module: nn.Module
+    parameter: nn.Parameter
+    role: str
+    kind: str
     owner: nn.Module
-    weight: str
-    bias: str | None
-    see: See
-    rows: Rows = ALL
-    bias_rows: Rows = ALL
-    unit_dim: int = -1
+    count: int = 1
+    tied: tuple[str, ...] = ()
 
-    def weights(self) -> Tensor:
-        """The rows of the weight, as a view that can be written to."""
-        found: Tensor = getattr(self.owner, self.weight)
-        return found.detach()[slice(*self.rows)]
+    @property
+    def own_name(self) -> str:
+        """The name within its module."""
+        return self.name.rpartition(".")[2]
 
-    def biases(self) -> Tensor | None:
-        """The rows of the bias, as a view, or None."""
-        if self.bias is None:
-            return None
-        found: Tensor = getattr(self.owner, self.bias)
-        return found.detach()[slice(*self.bias_rows)]
-
-    def spread(self, values: Tensor, like: Tensor) -> Tensor:
-        """One value a unit, in a shape that can be added to `like`."""
-        shape = [1] * like.ndim
-        shape[self.unit_dim] = -1
-        return values.view(shape)
+    def matrices(self, turned: bool = False) -> list[Tensor]:
+        """Views of its matrices as (out, in, *kernel), into which one can write."""
+        blocks = self.parameter.detach().chunk(self.count) if self.count > 1 else (self.parameter.detach(),)
+        if self.kind == "transposed" or turned:
+            return [block.transpose(0, 1) for block in blocks]
+        return [block.flatten(1) if self.kind == "bilinear" else block for block in blocks]
 
 
-def parts(model: nn.Module) -> dict[str, Part]:
-    """The parts of `model` by name, in the order of registration.
+def parts(model: nn.Module) -> list[Part]:
+    """Every parameter of `model`, tied ones once, in the order in which modules register them.
 
-    Linear, bilinear and convolutional layers: their outputs. MultiheadAttention: q, k, v and the output. RNN, LSTM, GRU
-    and their cells: what each layer's inputs bring to its pre-activations, W_ih x; the recurrent weights have no scale
-    that one batch could tell and are no part.
+    Raises `RavineError` for parameters without values (lazy, on the meta device) or without a float type.
     """
-    found: dict[str, Part] = {}
-    inside = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    for name, module in model.named_modules():
-        if id(module) not in inside:
-            found |= {part.name: part for part in _of(name or type(module).__name__.lower(), module)}
-    return found
-
-
-def _of(name: str, module: nn.Module) -> Iterator[Part]:
-    if isinstance(module, nn.MultiheadAttention):
-        yield from _attention(name, module)
-    elif isinstance(module, nn.RNNBase):
-        yield from _recurrent(name, module)
-    elif isinstance(module, nn.RNNCellBase):
-        yield Part(name, module, module, "weight_ih", None, _cell(module))
-    elif isinstance(module, nn.Linear | nn.Bilinear | _CONVOLUTIONS):
-        dim = -1 - len(module.kernel_size) if isinstance(module, _CONVOLUTIONS) else -1
-        bias = "bias" if module.bias is not None else None
-        yield Part(name, module, module, "weight", bias, lambda a, k, output: output, unit_dim=dim)
-
-
-def _attention(name: str, module: nn.MultiheadAttention) -> Iterator[Part]:
-    width = module.embed_dim
-    packed = module.in_proj_weight is not None
-    for number, letter in enumerate("qkv"):
-        rows = (number * width, (number + 1) * width)
-        weight = "in_proj_weight" if packed else f"{letter}_proj_weight"
-        bias = "in_proj_bias" if module.in_proj_bias is not None else None
-
-        def see(arguments: tuple[Any, ...], keywords: dict[str, Any], _: Any, at: int = number, w: str = weight,
-                part: Rows = rows) -> Tensor:  # fmt: skip
-            given = keywords.get(("query", "key", "value")[at], arguments[at] if at < len(arguments) else None)
-            added = None if module.in_proj_bias is None else module.in_proj_bias[slice(*part)]
-            return F.linear(given, getattr(module, w)[slice(*part) if packed else slice(None)], added)
-
-        mine = rows if packed else ALL  # the bias is one for all three in any case
-        yield Part(f"{name}.{letter}", module, module, weight, bias, see, mine, rows)
-    out = module.out_proj
-    bias = "bias" if out.bias is not None else None
-    yield Part(f"{name}.out", module, out, "weight", bias, lambda a, k, output: output[0])
-
-
-def _cell(module: nn.RNNCellBase) -> See:
-    return lambda arguments, keywords, _: F.linear(keywords.get("input", arguments[0] if arguments else None),
-                                                   module.weight_ih)  # fmt: skip
-
-
-def _recurrent(name: str, module: nn.RNNBase) -> Iterator[Part]:
-    for layer in range(module.num_layers):
-        for way in ("", "_reverse") if module.bidirectional else ("",):
-            weight = f"weight_ih_l{layer}{way}"
-
-            def see(arguments: tuple[Any, ...], keywords: dict[str, Any], _: Any, k: int = layer,
-                    w: str = weight) -> Tensor:  # fmt: skip
-                given = keywords.get("input", arguments[0] if arguments else None)
-                state = keywords.get("hx", arguments[1] if len(arguments) > 1 else None)
-                below = _below(module, k, given, state)
-                return F.linear(below, getattr(module, w))
-
-            yield Part(f"{name}.l{layer}{way}", module, module, weight, None, see)
-
-
-def _below(module: nn.RNNBase, layer: int, given: Any, state: Any) -> Tensor:
-    """What goes into layer `layer`: the outputs of the layers below it, which are run alone, without dropout."""
-    if layer:
-        given = lower(module, layer)(given, _first(state, layer * (1 + module.bidirectional)))[0]
-    data: Tensor = given.data  # of a tensor itself; of a packed sequence what is packed
-    return data
-
-
-def lower(module: nn.RNNBase, layers: int) -> nn.RNNBase:
-    """The lowest layers of a recurrent module, with its own weights."""
-    options: dict[str, Any] = {"num_layers": layers, "bias": module.bias, "batch_first": module.batch_first}
-    options |= {"bidirectional": module.bidirectional, "device": "meta", "dtype": module.weight_ih_l0.dtype}
-    if isinstance(module, nn.LSTM):
-        options["proj_size"] = module.proj_size
-    if isinstance(module, nn.RNN):
-        options["nonlinearity"] = module.nonlinearity
-    kind = next(kind for kind in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, kind))
-    made: nn.RNNBase = kind(module.input_size, module.hidden_size, **options)
-    for name, _ in list(made.named_parameters()):
-        setattr(made, name, getattr(module, name))
-    return made
-
-
-def _first(state: Any, count: int) -> Any:
-    if isinstance(state, tuple):
-        return tuple(_first(one, count) for one in state)
-    return state if state is None else state[:count]
-
-
-# ---------------------------------------------------------------- what is refused
-
-
-def checked(model: Any) -> nn.Module:
-    """The model inside its wrappers; raises for what is no module, lazy, or on the meta device."""
-    if not isinstance(model, nn.Module):
-        kind = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise RavineError(f"model must be an nn.Module, got {kind}")
     model = unwrapped(model)
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise RavineError(f"{name} is lazy: its shape is not known yet; call the model once on a batch before")
-        if tensor.is_meta:
-            raise RavineError(
-                f"{name} is on the meta device and has no numbers: call model.to_empty(device=...) and initialize it"
-            )
-    return model
+    known = roles(model) if not _lazy(model) else {}
+    found: dict[object, Part] = {}
+    for prefix, module in model.named_modules():
+        for own, p in module.named_parameters(recurse=False):
+            name = plain(f"{prefix}.{own}" if prefix else own)
+            _check_parameter(name, p)
+            key = _memory(p)
+            if key in found:
+                earlier = found[key]
+                if not (earlier.parameter is p and name in earlier.tied):
+                    found[key] = _tied(earlier, name, module)
+                continue
+            role, kind, count = _read(own, p, module, known.get(name, "hidden"))
+            found[key] = Part(name, p, role, kind, module, count)
+    return list(found.values())
 
 
-def chosen(model: nn.Module, skip: Sequence[str]) -> dict[str, Part]:
-    """The parts outside of the modules in `skip`; raises where one cannot be scaled alone: frozen, shared, computed."""
-    skip = (skip,) if isinstance(skip, str) else tuple(skip)
-    everything = parts(model)
-    names = [name for name, _ in model.named_modules() if name]
-    for name in skip:
-        if name not in names and name not in everything:
-            raise unknown("module in skip=", name, [*names, *everything])
-    found = {name: part for name, part in everything.items() if not _skipped(name, skip)}
-    if not found:
-        why = "skip= leaves none" if everything else "it has no linear, convolutional, attention or recurrent layer"
-        raise RavineError(f"the model has no layer whose weights could be scaled: {why}")
-    owners = _owners(model)
-    for name, part in found.items():
-        for key in (part.weight, part.bias):
-            if key is not None:
-                _check(name, key, part.owner, owners)
-    return found
+def _tied(earlier: Part, name: str, module: nn.Module) -> Part:
+    """A parameter met again; an embedding whose table is a matrix too is an embedding that is tied."""
+    role = "embedding" if isinstance(module, nn.Embedding) and earlier.kind == "matrix" else earlier.role
+    return Part(
+        earlier.name, earlier.parameter, role, earlier.kind, earlier.owner, earlier.count, (*earlier.tied, name)
+    )
 
 
-def _skipped(name: str, skip: tuple[str, ...]) -> bool:
-    return any(name == one or name.startswith(f"{one}.") for one in skip)
+def _memory(p: nn.Parameter) -> object:
+    """What two parameters share that are one: the object itself, or the same numbers in memory."""
+    if p.numel() == 0:
+        return id(p)
+    return p.untyped_storage().data_ptr(), p.storage_offset(), tuple(p.shape), p.stride(), p.dtype, p.device
 
 
-def _owners(model: nn.Module) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for name, module in model.named_modules():
-        for key, p in module.named_parameters(recurse=False, remove_duplicate=False):
-            found.setdefault(id(p), []).append(f"{name}.{key}" if name else key)
-    return found
+def _lazy(model: nn.Module) -> bool:
+    return any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters())
 
 
-def _check(name: str, key: str, owner: nn.Module, owners: dict[int, list[str]]) -> None:
-    p = owner._parameters.get(key)
-    leave = f"or leave it alone by skip=['{name}']"
-    if p is None:
+def _check_parameter(name: str, p: nn.Parameter) -> None:
+    if isinstance(p, nn.parameter.UninitializedParameter):
         raise RavineError(
-            f"the {key} of {name} is computed (by a parametrization, as weight norm) and has no scale of its own: "
-            f"search before it is registered, {leave}"
+            f"parameter '{name}' has no shape yet (a lazy module): run the model once on an example, then initialize it"
         )
-    if not p.requires_grad:
-        raise RavineError(f"the {key} of {name} is frozen: let it require gradients, {leave}")
-    if len(owners[id(p)]) > 1:
-        shared = " and ".join(owners[id(p)])
-        raise RavineError(f"the {key} of {name} is shared: {shared} are one tensor, so a scale for one is one for all: "
-                          f"untie them, {leave}")  # fmt: skip
-    if not torch.isfinite(p).all():
-        raise RavineError(f"the {key} of {name} has numbers that are not finite: initialize it anew")
+    if p.is_meta:
+        raise RavineError(
+            f"parameter '{name}' is on the meta device and has no memory: model.to_empty(device='cpu'), then "
+            "initialize it"
+        )
+    if not (p.is_floating_point() or p.is_complex()) or p.dtype.itemsize < 2:
+        raise RavineError(f"parameter '{name}' has type {p.dtype}: only floats of 16 bits or more and complex numbers")
+
+
+def _read(own: str, p: nn.Parameter, module: nn.Module, role: str) -> tuple[str, str, int]:
+    """(role, kind, number of packed matrices) of a parameter."""
+    for reads in _READERS:
+        if (found := reads(own, p, module, role)) is not None:
+            return found
+    if p.ndim == 0:
+        return role, "scalar", 1
+    if role == "embedding":
+        return role, "table", 1
+    if own == "bias" or own.endswith("_bias") or own.startswith("bias_"):
+        return "bias", "vector", 1
+    return role, "unknown", 1
+
+
+Reading = tuple[str, str, int] | None
+
+
+def _norm(own: str, p: nn.Parameter, module: nn.Module, role: str) -> Reading:
+    if not is_norm(module) or p.ndim == 0:
+        return None
+    return ("norm", "scale", 1) if own == "weight" else ("norm", "vector", 1) if own == "bias" else None
+
+
+def _layer(own: str, p: nn.Parameter, module: nn.Module, role: str) -> Reading:
+    if own == "bias" and p.ndim == 1:
+        return "bias", "vector", 1
+    if own != "weight":
+        return None
+    if isinstance(module, nn.Linear):
+        return role, "matrix", 1
+    if isinstance(module, CONVOLUTIONS):
+        return role, "matrix", module.groups
+    if isinstance(module, TRANSPOSED):
+        return role, "transposed", module.groups
+    if isinstance(module, nn.Bilinear):
+        return role, "bilinear", 1
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding", "table", 1
+    if isinstance(module, nn.PReLU):
+        return "bias", "slope", 1
+    if type(module).__name__ == "Conv1D" and p.ndim == 2:  # of transformers: x W
+        return role, "transposed", 1
+    return None
+
+
+def _attention(own: str, p: nn.Parameter, module: nn.Module, role: str) -> Reading:
+    if not isinstance(module, nn.MultiheadAttention):
+        return None
+    if own == "in_proj_weight":
+        return "hidden" if role == "output" else role, "matrix", 3
+    if own in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+        return "hidden" if role == "output" else role, "matrix", 1
+    return ("embedding", "token", 1) if own in ("bias_k", "bias_v") else ("bias", "vector", 1)
+
+
+def _recurrent(own: str, p: nn.Parameter, module: nn.Module, role: str) -> Reading:
+    if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return None
+    gates = gates_of(module)
+    if own.startswith("weight_hh"):
+        return "recurrent", "matrix", gates
+    if own.startswith("weight_ih"):
+        return "hidden" if role == "output" else role, "matrix", gates
+    if own.startswith("weight_hr"):
+        return "hidden", "matrix", 1
+    return "bias", "vector", 1
+
+
+_READERS: tuple[Callable[[str, nn.Parameter, nn.Module, str], Reading], ...] = (_norm, _layer, _attention, _recurrent)
+
+
+def gates_of(module: nn.Module) -> int:
+    """How many gates a recurrent module packs into a weight."""
+    name = getattr(module, "mode", type(module).__name__).upper()
+    return next((count for kind, count in GATES.items() if name.startswith(kind)), 1)
+
+
+def gate(p: Tensor, module: nn.Module, index: int) -> Tensor:
+    """The rows of one gate of a packed bias."""
+    return p.detach().chunk(gates_of(module))[index]
+
+
+def each_bias(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The biases of a recurrent module."""
+    for own, p in module.named_parameters(recurse=False):
+        if own.startswith("bias"):
+            yield own, p
+
+
+def device_of(part: Part) -> torch.device:
+    """Where a parameter lies."""
+    return part.parameter.device

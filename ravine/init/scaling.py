@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
-from ravine.init.parts import Part
+from ravine.init.observed import Part
 from ravine.init.untouched import untouched
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.init.balance import Balance, Trial, balance, best_of
-from ravine.init.parts import Part, checked, chosen
+from ravine.init.observed import Part, checked, chosen
 from ravine.init.redraw import KINDS, redraw
 from ravine.init.scaling import Pass, Seen, stds
 from ravine.init.untouched import Loss, attempt, caller, untouched, write

@@ -47,8 +47,13 @@ class Sparse(Strategy):
 
     def gain_of(self, given: float | None) -> float:
         if given is None and self.gain is None:
-            return (1.0 if self.std is None else self.std) * self.k**0.5
+            return float((1.0 if self.std is None else self.std) * self.k**0.5)
         return super().gain_of(given)
+
+    def scale(self, shape: tuple[int, ...], role: str = "hidden") -> float:
+        fan_in, _ = fans(shape)
+        distinct = fan_in * (1 - (1 - 1 / fan_in) ** self.k) if self.replace else self.k
+        return float((distinct / self.k / fan_in) ** 0.5)
 
     def draw(self, shape: tuple[int, ...], role: str, gain: float, source: Source) -> Tensor:
         fan_in, _ = fans(shape)

@@ -13,6 +13,7 @@ from ravine.core.errors import RavineError, unknown
 
 ROLES = ("input", "hidden", "output", "embedding", "recurrent", "branch", "branch_end", "norm", "bias")
 PRESERVED = ("variance", "gradient", "auto")  # gains that an activation decides
+DISTRIBUTIONS = ("normal", "uniform", "truncated")
 NARROW = (torch.bfloat16, torch.float16)  # drawn in float32 and rounded
 
 
@@ -36,7 +37,7 @@ class Strategy(Declared):
 
     kind: ClassVar[str] = "initialization"
     entry_group: ClassVar[str] = "ravine.initializations"
-    complex: ClassVar[bool] = True  # whether it is defined for complex weights
+    isotropic: ClassVar[bool] = True  # whether it is defined for complex weights
     dimensions: ClassVar[tuple[int, int]] = (2, 5)  # of the shapes it is defined for
 
     def __post_init__(self) -> None:
@@ -73,8 +74,8 @@ class Strategy(Declared):
             raise unknown("role", role, ROLES)
         if not (dtype.is_floating_point or dtype.is_complex) or dtype.itemsize < 2:
             raise RavineError(f"{self.name}: dtype must be a float of 16 bits or more or a complex type, got {dtype}")
-        if dtype.is_complex and not self.complex:
-            raise RavineError(f"{self.name} is not defined for {dtype}: take normal, glorot or orthogonal")
+        if dtype.is_complex and not (self.isotropic and getattr(self, "distribution", "normal") == "normal"):
+            raise RavineError(f"{self} is not defined for {dtype}: take glorot, he or lecun (normal) or orthogonal")
         low, high = self.dimensions
         if not low <= len(shape) <= high:
             raise RavineError(
@@ -97,6 +98,14 @@ class Strategy(Declared):
                 f"preserve='{own}'), or initialize a whole model by ravine.init.apply"
             )
         return 1.0 if own is None else float(own)
+
+    def scale(self, shape: tuple[int, ...], role: str = "hidden") -> float:
+        """The deviation (root mean square) of a weight of `shape` for a gain of 1."""
+        return float(fans(shape)[0] ** -0.5)
+
+    def spread(self, shape: tuple[int, ...], role: str = "hidden", gain: float | None = None) -> float:
+        """The deviation (root mean square) of a weight drawn with this gain."""
+        return self.gain_of(gain) * self.scale(shape, role)
 
     @property
     def asks(self) -> str | None:
@@ -141,7 +150,22 @@ class Source:
         empty = torch.empty(tuple(shape), dtype=self.dtype, device=self.place)
         return empty.uniform_(-bound, bound, generator=self.generator)
 
+    def truncated(self, shape: Sequence[int], std: float, cut: float = 2.0) -> Tensor:
+        """Normal numbers cut off at `cut` deviations of theirs before the cut, with deviation std after it."""
+        mass = math.erf(cut / math.sqrt(2))  # of N(0, 1) in [-cut, cut]
+        kept = math.sqrt(1 - 2 * cut * math.exp(-(cut**2) / 2) / math.sqrt(2 * math.pi) / mass)
+        scale = std / kept  # of the normal that is cut
+        drawn = self.uniform(shape, mass).erfinv_().mul_(math.sqrt(2) * scale)
+        return drawn.clamp_(-cut * scale, cut * scale)
+
+    def of(self, distribution: str, shape: Sequence[int], std: float) -> Tensor:
+        """Numbers of mean 0 and deviation std from one of DISTRIBUTIONS."""
+        if distribution == "uniform":
+            return self.uniform(shape, math.sqrt(3) * std)
+        return (self.normal if distribution == "normal" else self.truncated)(shape, std)
+
     def zeros(self, shape: Sequence[int]) -> Tensor:
+        """Zeros."""
         return torch.zeros(tuple(shape), dtype=self.dtype, device=self.place)
 
 
@@ -149,3 +173,10 @@ def fans(shape: Sequence[int]) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in, *kernel)."""
     kernel = math.prod(shape[2:])
     return shape[1] * kernel, shape[0] * kernel
+
+
+def middle(weight: Tensor) -> Tensor:
+    """The (out, in) view in the middle of the kernel."""
+    for size in reversed(weight.shape[2:]):
+        weight = weight.select(-1, (size - 1) // 2)
+    return weight

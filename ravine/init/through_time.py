@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.init.parts import RECURRENT
+from ravine.init.observed import RECURRENT
 
 State = tuple[Tensor, ...]
 _PROBES = 4
