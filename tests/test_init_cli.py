@@ -1,6 +1,7 @@
 """`ravine init`: what it prints, draws, refuses, and with which status it ends."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_a_sick_start_ends_with_status_1_a_reason_and_a_fix(command):
 def test_a_search_mends_it(command):
     status, out, _ = command(f"{STARTS}:deep_tanh", "--search", "--out", "a.svg")
     assert status == 0
-    assert "searched: level 1, 0 % of means taken out, 1 passes" in out
+    assert re.search(r"searched: level 1, .* % of means taken out, 1 passes", out)
     assert Path("a.svg").read_text().startswith("<?xml")
 
 
