@@ -21,13 +21,13 @@ ROOT = Path(__file__).parents[1]
 # A file may import from the tiers above its own line and never from its own line or below it.
 TIERS = (
     ("core",),
-    ("rules", "schedules", "data", "report", "nn"),
+    ("rules", "schedules", "init", "data", "report", "nn"),
     ("engine",),
     ("optimizer", "curvature"),
     ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
-    ("racing", "checks", "surfaces", "tune", "anatomy"),
+    ("racing", "checks", "surfaces", "tune", "anatomy", "outset"),
     ("strategies",),
     ("claims",),
     ("proving",),
@@ -42,6 +42,10 @@ REPORT_MAY = {"core.record", "core.errors"}  # it starts without torch
 COMPOSERS = {
     "rules": {"named"},
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
+    "init": {
+        "gains", "flow", "random_walk", "trace", "chain", "parts", "settings", "plan", "apply", "biases", "search",
+        "inspect", "balance", "judging", "redraw",
+    },
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},
     "surfaces": {"drawing", "film", "page", "picture"},

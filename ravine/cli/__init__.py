@@ -10,6 +10,7 @@ from ravine.cli import (
     curvature,
     data,
     distill,
+    init,
     listing,
     lr,
     pretrain,
@@ -36,6 +37,7 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("transfer")(transfer.transfer)
 app.command("distill")(distill.distill)
 app.command("curvature")(curvature.curvature)
+app.command("init")(init.init)
 app.command("report")(report.report)
 app.command("surface")(surface.surface)
 app.command("list")(listing.listing)

@@ -1,0 +1,114 @@
+"""Activation functions as the model calls them, in modules or plainly, and how much of each is dead or saturated."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from ravine.init.observed import Part
+
+SATURATED, DEAD = 0.02, 1e-3  # shares of the largest slope: of tanh, 0.02 is |h| > 0.99
+
+_PLAIN: dict[str, Callable[..., Tensor]] = {
+    name: getattr(F, name)
+    for name in (
+        "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign",
+        "logsigmoid", "hardtanh", "hardsigmoid", "hardswish", "tanh", "sigmoid", "prelu", "rrelu",
+    )
+}  # fmt: skip
+_FUNCTIONS: dict[Any, str] = {function: name for name, function in _PLAIN.items()}
+for _name in ("relu", "tanh", "sigmoid"):
+    for _place in (torch, Tensor):
+        for _end in ("", "_"):
+            _FUNCTIONS[getattr(_place, _name + _end)] = _name
+_FUNCTIONS |= {F.leaky_relu_: "leaky_relu", F.elu_: "elu", F.hardtanh_: "hardtanh", torch.special.expit: "sigmoid"}
+_CLAMPS = (torch.clamp, torch.clamp_min, Tensor.clamp, Tensor.clamp_min)
+
+
+@dataclass(frozen=True)
+class Act:
+    """One call of an activation function: after which part, and what the batch does in it.
+
+    dead: the share of units whose slope is below 0.001 of the largest for the whole batch, None where the function is
+    flat at both ends. saturated: there the share of numbers with a slope below 0.02 of the largest.
+    """
+
+    function: str
+    after: str
+    dead: float | None
+    saturated: float | None
+
+
+class Acting(TorchFunctionMode):
+    """Inside, every activation function that is called is looked at. `last` tells which part spoke last."""
+
+    def __init__(self, last: Callable[[], Part | None]) -> None:
+        super().__init__()
+        self._last = last
+        self.found: list[Act] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = "relu" if func in _CLAMPS and _from_zero(args, kwargs) else _FUNCTIONS.get(func)
+        z = args[0] if args else kwargs.get("input")
+        if name is not None and isinstance(z, Tensor) and z.is_floating_point() and z.numel():
+            rest = {} if func in _CLAMPS else {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
+            more = () if func in _CLAMPS else _without_inplace(name, args[1:])
+            self._look(name, z.detach(), more, rest)
+        return func(*args, **kwargs)
+
+    def _look(self, name: str, z: Tensor, more: tuple[Any, ...], rest: dict[str, Any]) -> None:
+        part = self._last()
+        slope = _slope(name, z, more, rest)
+        largest, bounded = _shape(name, z, more, rest)
+        unit_dim = part.unit_dim if part is not None and z.ndim >= -part.unit_dim else -1
+        others = [d for d in range(z.ndim) if d != unit_dim % max(z.ndim, 1)]
+        dead = saturated = None
+        if bounded:
+            saturated = float((slope < SATURATED * largest).double().mean())
+        else:
+            most = slope.amax(others) if others else slope
+            dead = float((most < DEAD * largest).double().mean())
+        self.found.append(Act(name, part.name if part is not None else "", dead, saturated))
+
+
+def _from_zero(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a clamp is a ReLU: from 0 upwards, without an end."""
+    low = kwargs.get("min", args[1] if len(args) > 1 else None)
+    high = kwargs.get("max", args[2] if len(args) > 2 else None)
+    return isinstance(low, int | float) and low == 0 and high is None
+
+
+def _without_inplace(name: str, more: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Positional arguments, without the flag that an activation is written over its input."""
+    return tuple(item for item in more if not isinstance(item, bool))
+
+
+def _slope(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any]) -> Tensor:
+    """|f'| at every number."""
+    with torch.enable_grad():
+        at = z.clone().requires_grad_()
+        value = _PLAIN[name](at, *more, **rest)
+        (found,) = torch.autograd.grad(value.sum(), at)
+    return found.detach().abs()
+
+
+def _shape(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any]) -> tuple[float, bool]:
+    """The largest slope, and whether the function is flat at both ends."""
+    if name in ("prelu", "rrelu"):
+        return 1.0, False
+    grid = torch.linspace(-30, 30, 6001, dtype=torch.float64)
+    slope = _slope(name, grid, more, rest)
+    largest = float(slope.max())
+    return largest, max(float(slope[0]), float(slope[-1])) < SATURATED * largest
+
+
+def worst(found: list[Act], part: str, key: str) -> float:
+    """The largest share among the calls after this part, NaN where there is none."""
+    values = [value for act in found if act.after == part and (value := getattr(act, key)) is not None]
+    return max(values) if values else math.nan
