@@ -31,7 +31,8 @@ def trace(model: nn.Module, example: Any) -> Flow:
     buffers = {name: copy.deepcopy(buffer) for name, buffer in model.named_buffers()}
     try:
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng(), _Following(flow, model) as following:
+        devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+        with torch.no_grad(), torch.random.fork_rng(devices), _Following(flow, model) as following:
             following.tags = {id(t): (t, Tag(origins=frozenset({None}))) for t in _tensors(example)}
             output = _called(model, example)
             for tensor in _tensors(output):
