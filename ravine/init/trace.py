@@ -22,8 +22,9 @@ SUMS = {"add", "iadd", "radd"}
 def trace(model: nn.Module, example: Any) -> Flow:
     """The flow of `model` on `example`: a tensor, a tuple of arguments or a dict of them.
 
-    The model runs once, in evaluation mode and without gradients; modes, buffers and random states are as before.
-    Raises `RavineError` where the example is not finite, does not fit, or gives what is not finite.
+    The model runs once, in evaluation mode and without gradients, and all it makes on the way is kept until it is done;
+    modes, buffers and random states are as before. Raises `RavineError` where the example is not finite or does not
+    fit. The values that come out do not matter: the weights of a model that is to be initialized may be anything.
     """
     _check_finite(example, "the example")
     flow = Flow()
