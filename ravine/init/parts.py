@@ -177,4 +177,3 @@ def gates_of(module: nn.Module) -> int:
 def gate(p: Tensor, module: nn.Module, index: int) -> Tensor:
     """The rows of one gate of a packed bias."""
     return p.detach().chunk(gates_of(module))[index]
-
