@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 # A file may import from the tiers above its own line and never from its own line or below it.
 TIERS = (
     ("core",),
-    ("rules", "schedules", "data", "report"),
+    ("rules", "schedules", "init", "data", "report"),
     ("engine",),
     ("optimizer", "curvature"),
     ("optim", "assembly", "probes", "resume", "stopping"),
