@@ -93,8 +93,8 @@ def test_faces_have_nearly_the_error_in_print() -> None:
         pytest.skip("the faces have not been fetched: ravine data fetch orl_faces")
     arrays = data.load("orl_faces")
     assert isinstance(arrays, dict)
-    portraits, people = torch.from_numpy(arrays["x"]), arrays["y"]
-    train, test = (patches(portraits[torch.from_numpy(who)], 40, seed) for seed, who in enumerate((people < 30, people >= 30)))
+    portraits, people = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
+    train, test = (patches(portraits[who], 40, seed) for seed, who in enumerate((people < 30, people >= 30)))
     scale = (train - train.mean(0)).square().mean()
     _, pca = left_by_pca(train, test, 30)
     assert pca / float(scale) == pytest.approx(132, abs=3)

@@ -1,4 +1,4 @@
-"""CURVES-R: images of curves through three random points, made anew after the description of a set that is not to be had.
+"""CURVES-R: images of curves through three random points, made anew after the description of a set long out of reach.
 
 Hinton & Salakhutdinov (2006, Science 313:504) trained deep autoencoders on 28x28 images of "curves" with six degrees of
 freedom. Their file and its exact recipe are not published. What is known is followed: three points whose x rises, a

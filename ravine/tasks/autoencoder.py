@@ -1,9 +1,9 @@
 """Deep autoencoders, the yardstick of second-order methods since Hinton & Salakhutdinov (2006) and Martens (2010).
 
 Logistic units, a linear layer of codes, weights drawn by Martens' sparse initialization (15 incoming weights a unit,
-N(0, 1), biases 0). What is minimized is summed over pixels and averaged over images: cross-entropy for images in [0, 1],
-half the squared error for faces. What is judged is the squared error of the reconstruction, summed over pixels and
-averaged over images, as the papers report it.
+N(0, 1), biases 0). What is minimized is summed over pixels and averaged over images: cross-entropy where pixels lie in
+[0, 1], half the squared error for faces. What is judged is the squared error of the reconstruction, summed over pixels
+and averaged over images, as the papers report it.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ def mnist() -> Task:
 
 
 def faces(each: int = 40) -> Task:
-    """Patches of faces 25x25, an autoencoder 625-2000-1000-500-30 (squared error). Needs `ravine data fetch orl_faces`."""
+    """Patches of faces 25x25, an autoencoder with codes of 30 (squared error). Needs `ravine data fetch orl_faces`."""
     from ravine.data.faces import patches
 
     arrays = data.load("orl_faces")
