@@ -58,5 +58,5 @@ claim = Claim(
     setting="h ← tanh(W h) with 300 units, W_ij ~ N(0, g²/N), ten nets for each of nine gains (quick: "
     "four), 500 steps (quick: 200) after 200 to settle, float64.",
     measure=_measure,
-    seconds=15,
+    seconds=12,
 )

@@ -102,5 +102,5 @@ claim = Claim(
     disagreement="D7",
     holds="SOURCE DOES NOT SAY IT",
     measure=_measure,
-    seconds=20,
+    seconds=9,
 )

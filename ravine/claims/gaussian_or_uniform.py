@@ -89,5 +89,5 @@ claim = Claim(
     "distribution, SGD at 0.1, batches of 50, 20 passes (quick: 10), 20 seeds each (quick: 10), the "
     "same orders of data.",
     measure=_measure,
-    seconds=10,
+    seconds=3,
 )

@@ -83,5 +83,5 @@ claim = Claim(
     setting="Linear chains of five layers of 1,000 units (quick: 500) and single layers 800 to 200 and 300 to 900; "
     "8 draws of all weights (quick: 4; single layers: 32 and 16), 16 normal inputs and gradients each, float64.",
     measure=_measure,
-    seconds=8,
+    seconds=3,
 )

@@ -102,5 +102,5 @@ claim = Claim(
     "over 100 steps after 100 to settle, float64; linear nets of 20 units of gain 1, 2,000 (quick: 500), 50 to 800 "
     "layers.",
     measure=_measure,
-    seconds=10,
+    seconds=5,
 )

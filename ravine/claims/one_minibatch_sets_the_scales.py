@@ -147,5 +147,5 @@ claim = Claim(
     "of them, then SGD at 0.02, batches of 64, 600 updates in all (quick: 200); ten random scales with a tenth of "
     "the updates each; 5 seeds (quick: 2).",
     measure=_measure,
-    seconds=40,
+    seconds=30,
 )

@@ -124,5 +124,5 @@ claim = Claim(
     "descent in float64 at the best of seven rates c/depth, 3 seeds (full: 5), at most 1,000 steps (quick: 600, to "
     "depth 16; full: 3,000).",
     measure=_measure,
-    seconds=30,
+    seconds=19,
 )

@@ -117,5 +117,5 @@ claim = Claim(
     setting="2,000 examples of three classes in exact shares, 100 normal inputs that say nothing about them; weights 0 "
     "or of std 0.01 (20 draws), gradient descent at 0.1; 2,000 normal outputs of mean 5 and std 3; float64.",
     measure=_measure,
-    seconds=2,
+    seconds=3,
 )

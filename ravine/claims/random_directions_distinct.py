@@ -84,6 +84,6 @@ claim = Claim(
     setting="10,000 pairs of Gaussian directions in each dimension, in ten groups, float32; QR of 256 to 1,024 "
     "columns, medians of five.",
     measure=_measure,
-    seconds=5,
+    seconds=2,
     alone=True,
 )

@@ -86,5 +86,5 @@ claim = Claim(
     setting="400 units with k = 15 weights N(0, 1) of 100 to 10,000 inputs (quick: to 3,000), 50 uniform inputs, "
     "float64; dense weights of variance 1/m beside them.",
     measure=_measure,
-    seconds=2,
+    seconds=1,
 )
