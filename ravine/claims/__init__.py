@@ -50,6 +50,9 @@ CLAIMS = (
     # slide 17
     "newton-attracted-to-saddles",
     "saddle-free-escapes",
+    # slide 18
+    "powers-of-a-matrix",
+    "gradients-through-time",
     # slide 19
     "straight-paths",
     "paths-are-long",
@@ -77,6 +80,35 @@ CLAIMS = (
     "nesterov-doubles-the-exponent",
     "nesterov-stochastic-rate",
     "nesterov-damps-stiff-directions",
+    # slide 29
+    "convex-from-any-start",
+    "init-decides-the-outcome",
+    "equal-cost-other-generalization",
+    # slide 30
+    "equal-units-stay-equal",
+    "random-directions-distinct",
+    # slide 31
+    "gaussian-or-uniform",
+    "scale-of-weights-matters",
+    "chaos-in-recurrent-nets",
+    # slide 32
+    "glorot-keeps-variances",
+    "glorot-beats-standard",
+    "bounds-of-two-fans",
+    # slide 33
+    "orthogonal-learns-at-any-depth",
+    "norms-walk-randomly",
+    "thousand-layers",
+    "gains-of-nonlinearities",
+    # slide 34
+    "sparse-input-keeps-its-size",
+    "sparsity-or-scale",
+    # slide 35
+    "one-minibatch-sets-the-scales",
+    # slide 36
+    "output-bias-is-log-marginals",
+    "relu-bias-keeps-units-active",
+    "forget-gates-open",
     # slide 38
     "delta-bar-delta-on-axes",
     "lr-is-hardest",
