@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ravine.solvers.base import Direction, Memory, Point, Problem
+from ravine.solvers.base import Direction, Memory, Point, Problem, as_before
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class BFGS(Direction):
     the secant condition M y = s. It takes 8 n^2 bytes in float64. A pair without y's > 0 is left out.
     """
 
+    search: str = "strong_wolfe(c2=0.5)"
     dense: ClassVar[bool] = True
 
     def direction(self, point: Point, memory: Memory, problem: Problem) -> Tensor:
@@ -25,9 +26,10 @@ class BFGS(Direction):
         return -(memory["inverse"] @ point.gradient)
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
-        return 1.0 if "inverse" in memory else min(1.0, 1.0 / float(d.norm()))
+        return as_before(point, d, memory) if "inverse" in memory else min(1.0, 1.0 / float(d.norm()))
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
+        memory["value"] = before.value
         s, y = after.x - before.x, after.gradient - before.gradient
         sy, yy = float(s @ y), float(y @ y)
         if not sy > torch.finfo(s.dtype).eps * (float(s @ s) * yy) ** 0.5:

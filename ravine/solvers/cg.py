@@ -20,9 +20,9 @@ class CG(Direction):
     point downhill.
     """
 
-    search: str = "hager_zhang"
+    search: str = "strong_wolfe(c2=0.4)"
     beta: str = "hager_zhang"
-    restart: float = 0.2
+    restart: float = 0.9
     eta: float = 0.01
     choices: ClassVar = {
         "beta": ("fletcher_reeves", "polak_ribiere", "hestenes_stiefel", "dai_yuan", "hager_zhang"),
