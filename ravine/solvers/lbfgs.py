@@ -38,7 +38,10 @@ class LBFGS(Direction):
         return torch.addmv(g, pairs.T, torch.from_numpy(rows).to(g), beta=-own, alpha=-1.0)
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
-        return max(0.5, as_before(point, d, memory)) if memory.get("order") else min(1.0, 1.0 / float(d.norm()))
+        """1, or 0.4 where the loss fell so little last that less is likely to do: what is tried first is then taken."""
+        if not memory.get("order"):
+            return min(1.0, 1.0 / float(d.norm()))
+        return 1.0 if as_before(point, d, memory) > 0.4 else 0.4
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
         if "pairs" not in memory:
