@@ -106,10 +106,11 @@ def test_a_search_that_fails_leaves_the_best_point() -> None:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("radius", [1e-3, 0.5, 3.0, 1e4])
 def test_the_exact_trust_region_meets_its_optimality_conditions(seed: int, radius: float) -> None:
-    """More & Sorensen 1983, lemma 2.1: (B + lam I) p = -g, B + lam I without negative eigenvalues, lam (|p| - r) = 0."""
+    """More & Sorensen 1983, lemma 2.1: (B + lam I) p = -g, B + lam I has no negative eigenvalue."""
     g = torch.Generator().manual_seed(seed)
     A = torch.randn(6, 6, generator=g, dtype=torch.float64)
-    B, b = A + A.T + (4.0 if seed % 2 else 0.0) * torch.eye(6, dtype=torch.float64), torch.randn(6, generator=g).double()
+    B = A + A.T + (4.0 if seed % 2 else 0.0) * torch.eye(6, dtype=torch.float64)
+    b = torch.randn(6, generator=g, dtype=torch.float64)
     values, Q = torch.linalg.eigh(B)
     p, fall = SpectralModel(values, Q.T @ b, Q).within(radius)
     lam = float(-(p @ (B @ p + b)) / (p @ p))

@@ -51,7 +51,7 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
-    "solvers": {"solver", "named"},
+    "solvers": {"solver", "named", "minimizing", "gauss_newton", "newton", "saddle_free"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

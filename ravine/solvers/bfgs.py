@@ -24,7 +24,8 @@ class BFGS(Direction):
     def direction(self, point: Point, memory: Memory, problem: Problem) -> Tensor:
         if "inverse" not in memory:
             return -point.gradient
-        return -(memory["inverse"] @ point.gradient)
+        M: Tensor = memory["inverse"]
+        return (M @ point.gradient).neg_()
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
         return as_before(point, d, memory) if "inverse" in memory else min(1.0, 1.0 / float(d.norm()))
