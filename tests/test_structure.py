@@ -24,6 +24,7 @@ TIERS = (
     ("rules", "schedules", "init", "data", "report", "nn"),
     ("engine",),
     ("optimizer", "curvature"),
+    ("solvers",),
     ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
@@ -58,6 +59,7 @@ COMPOSERS = {
     "averaging": {"kinds"},
     "nn": {"chain", "tracing", "skips", "heads"},
     "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
+    "solvers": {"solver", "named", "minimizing", "gauss_newton", "newton", "saddle_free"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
