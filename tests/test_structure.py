@@ -24,6 +24,7 @@ TIERS = (
     ("rules", "schedules", "init", "data", "report"),
     ("engine",),
     ("optimizer", "curvature"),
+    ("solvers",),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
@@ -50,6 +51,7 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
+    "solvers": {"solver", "named"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
