@@ -7,7 +7,7 @@ numbers, which is what a checkpoint keeps.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -164,6 +164,18 @@ class Search(Declared):
         """A step length, tried from `first` on."""
         raise NotImplementedError
 
+    def inside(self, model: "Model", problem: Problem, point: Point, memory: Memory) -> Found:
+        """A step inside a region, of those whose `region` is true."""
+        raise NotImplementedError
+
+
+class Model:
+    """A quadratic model m(p) = g'p + p'Bp / 2 around a point."""
+
+    def within(self, radius: float) -> tuple[Tensor, float]:
+        """The p of length `radius` at most at which the model is lowest, or nearly, and by how much it falls."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -173,14 +185,23 @@ class Moved:
     reason: str = ""
 
 
+def refuse_dense(name: str, n: int, instead: str) -> None:
+    """Raise where n parameters are too many for a matrix of them."""
+    if n > DENSE_MOST:
+        raise RavineError(
+            f"{name} is for at most {DENSE_MOST:,} parameters, got {n:,}: what it does takes a matrix or a loop over "
+            f"all of them (8 n^2 bytes are {8e-9 * n * n:.3g} GB). Use {instead}"
+        )
+
+
 @dataclass(frozen=True)
 class Direction(Declared):
     """A solver: which way to go, and by which search how far. A subclass is a frozen dataclass; `name` is its spec.
 
     needs: "product" (of the Hessian), "residuals", "outputs".
     dense: it keeps an n x n matrix, and is refused above 5,000 parameters with `instead` named.
-    regions: it can take its step inside a trust region, see `within`.
-    default_lr, space: what a race tunes.
+    regions: it can take its step inside a trust region, see `model`.
+    space: what a race tunes.
     """
 
     search: str = "strong_wolfe"
@@ -209,11 +230,8 @@ class Direction(Declared):
 
     def check_size(self, n: int) -> None:
         """Raise where n parameters are too many for a matrix."""
-        if self.dense and n > DENSE_MOST:
-            raise RavineError(
-                f"{self.name} keeps a matrix of n x n numbers and is for at most {DENSE_MOST:,} parameters, got {n:,} "
-                f"(8 n^2 bytes are {8e-9 * n * n:.3g} GB): use {self.instead}"
-            )
+        if self.dense:
+            refuse_dense(self.name, n, self.instead)
 
     def check_problem(self, problem: Problem) -> None:
         """Raise where the problem, such as its blocks, does not suit."""
@@ -223,8 +241,8 @@ class Direction(Declared):
         """d (n,), along which f is to fall: -M g for some M (the chapter's slide 47 has M g without the sign)."""
         raise NotImplementedError
 
-    def within(self, point: Point, radius: float, memory: Memory, problem: Problem) -> tuple[Tensor, float]:
-        """The step of length `radius` at most that lowers the quadratic model most, and by how much it does."""
+    def model(self, point: Point, memory: Memory, problem: Problem) -> "Model":
+        """The quadratic model at a point, for a trust region."""
         raise NotImplementedError
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
@@ -241,7 +259,8 @@ class Direction(Declared):
     def step(self, problem: Problem, point: Point, memory: Memory) -> Moved:
         """One step: a direction, a search along it, what is learnt from it; where that fails, once more from -g."""
         if self.searcher.region:
-            return self.searcher.inside(self, problem, point, memory)  # type: ignore[attr-defined,no-any-return]
+            found = self.searcher.inside(self.model(point, memory, problem), problem, point, memory)
+            return Moved(found.point, found.reason)
         d = self.direction(point, memory, problem)
         line = Line(problem, point, d)
         if not line.start.slope < 0 and not self.searcher.scaled and self.forget(memory):
@@ -262,15 +281,3 @@ class Direction(Declared):
         if not math.isfinite(line.start.slope):
             return Found(0.0, line.origin, "the direction is not finite")
         return self.searcher.along(line, self.first(line.origin, line.d, memory), memory)
-
-
-@dataclass
-class Budget:
-    """How many trials a search may take."""
-
-    most: int
-    spent: int = field(default=0)
-
-    def left(self) -> bool:
-        self.spent += 1
-        return self.spent <= self.most

@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
-from ravine.curvature.linear import refuse_ends
-from ravine.curvature.twice import checked
 from ravine.engine.twice import twice_differentiable
 from ravine.solvers.base import Part, Point, Problem
+from ravine.solvers.graph import check_loss, products
 
 Closure = Callable[[], Tensor]
 
@@ -102,67 +100,19 @@ class ClosureProblem(Problem):
         return torch.cat([g.detach().reshape(-1) for g in dense])
 
     def _hessian(self, point: Point) -> Operator:
-        if self._graph is None or self._graph[0] is not point.x:  # it was evaluated before others
-            self.evaluate(point.x)
-        assert self._graph is not None
-        gradients = self._graph[1]
-        curved = [i for i, g in enumerate(gradients) if g.requires_grad]
-        checked(lambda: refuse_ends([gradients[i] for i in curved]))
+        made: list[tuple[Any, Callable[[Tensor], Tensor]]] = []
 
         def apply(block: Tensor) -> Tensor:
-            return torch.stack([checked(partial(self._product, gradients, curved, v)) for v in block.T], 1)
+            if self._graph is None or self._graph[0] is not point.x:  # the parameters have been elsewhere meanwhile
+                self.evaluate(point.x)
+                made.clear()
+            assert self._graph is not None
+            if not made:
+                made.append((self._graph[0], products(self._graph[1], self.parameters)))
+            return made[0][1](block)
 
         return Operator(self.size, apply, dtype=self.dtype, device=self.device)
-
-    def _product(self, gradients: list[Tensor], curved: list[int], v: Tensor) -> Tensor:
-        if not curved:
-            return torch.zeros_like(v)
-        pieces = self._pieces(v)
-        made = torch.autograd.grad(
-            [gradients[i] for i in curved], self.parameters, [pieces[i] for i in curved],
-            retain_graph=True, materialize_grads=True,
-        )  # fmt: skip
-        return self._flat(made)
 
 
 def _note(filled: list[int], i: int, _: Tensor) -> None:
     filled.append(i)
-
-
-def check_loss(loss: Any) -> None:
-    """Raise unless a loss is one number of a tensor."""
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise RavineError(f"the closure must return the loss, a tensor of one number, got {found}: take its mean")
-
-
-class _Random(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the operations that draw random numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            self.names.append(str(func).split(".")[1])
-        return func(*args, **(kwargs or {}))
-
-
-def check_same(first: float, second: float, again: Callable[[], Any], dtype: torch.dtype) -> None:
-    """Raise where a loss was evaluated twice at the same parameters and came out different.
-
-    again: evaluates it once more, so that operations that draw can be named.
-    """
-    if abs(first - second) <= 1000 * torch.finfo(dtype).eps * max(abs(first), abs(second)):
-        return
-    with _Random() as seen:
-        again()
-    if seen.names:
-        why = f"{', '.join(dict.fromkeys(seen.names))} draws random numbers (dropout in train mode, perhaps)"
-    else:
-        why = "each call sees other data (a new batch at every call, perhaps)"
-    raise RavineError(
-        f"the loss is {first:.9g} and then {second:.9g} at the same parameters: {why}, and no search can "
-        "compare such values. Use model.eval(), or the same batch and seed at every call of one step"
-    )

@@ -10,7 +10,8 @@ from torch import Tensor
 from ravine.core.errors import RavineError
 from ravine.core.spec import Call, parse_links
 from ravine.solvers.base import Direction, Memory
-from ravine.solvers.closure import Closure, ClosureProblem, check_same
+from ravine.solvers.closure import Closure, ClosureProblem
+from ravine.solvers.determinism import check_same
 
 Params = Iterable[Any]
 
