@@ -194,6 +194,18 @@ def refuse_dense(name: str, n: int, instead: str) -> None:
         )
 
 
+def as_before(point: Point, d: Tensor, memory: Memory, most: float = 1.0) -> float:
+    """The step length at which a quadratic of slope g'd falls as much as the loss fell last, at most `most`.
+
+    Nocedal & Wright 2006, eq. 3.60. `memory` keeps the last value of the loss as "value".
+    """
+    slope = float(point.gradient @ d)
+    if "value" not in memory or not slope < 0:
+        return min(1.0, most)
+    guess = 2.02 * (point.value - float(memory["value"])) / slope
+    return min(most, guess) if guess > 0 else min(1.0, most)
+
+
 @dataclass(frozen=True)
 class Direction(Declared):
     """A solver: which way to go, and by which search how far. A subclass is a frozen dataclass; `name` is its spec.

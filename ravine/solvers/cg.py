@@ -1,5 +1,6 @@
 """Nonlinear conjugate gradients over all parameters as one vector."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,13 +17,14 @@ class CG(Direction):
     "dai_yuan" g+'g+ / d'y, "hager_zhang" (y - 2 d y'y / d'y)'g+ / d'y, at least -1 / (|d| min(eta, |g|)).
     Nocedal & Wright 2006, eq. 5.41-5.49; Hager & Zhang 2005, eq. 1.3-1.6.
 
-    restart: d+ = -g+ where |g+'g| >= restart |g+|^2 (Powell 1977; N&W eq. 5.52), after n steps, and where d+ does not
-    point downhill.
+    restart: d+ = -g+ where |g+'g| >= restart |g+|^2 (Powell 1977 has 0.2; N&W eq. 5.52); and always where d+ does not
+    point downhill. Unless given, 0.9 for fletcher_reeves and dai_yuan, which else keep a bad direction, and none for the
+    others, whose beta is near 0 there.
     """
 
-    search: str = "hager_zhang"
-    beta: str = "hager_zhang"
-    restart: float = 0.2
+    search: str = "strong_wolfe(c2=0.4)"
+    beta: str = "hestenes_stiefel"
+    restart: float | None = None
     eta: float = 0.01
     choices: ClassVar = {
         "beta": ("fletcher_reeves", "polak_ribiere", "hestenes_stiefel", "dai_yuan", "hager_zhang"),
@@ -35,7 +37,7 @@ class CG(Direction):
             return -g
         d, before = memory["d"], memory["g"]
         gg = float(g @ g)
-        if abs(float(g @ before)) >= self.restart * gg or memory["steps"] >= problem.size:
+        if abs(float(g @ before)) >= self._restart() * gg:
             self.forget(memory)
             return -g
         made = (d * self._beta(g, before, d, gg)).sub_(g)
@@ -43,6 +45,11 @@ class CG(Direction):
             self.forget(memory)
             return -g
         return made
+
+    def _restart(self) -> float:
+        if self.restart is not None:
+            return self.restart
+        return 0.9 if self.beta in ("fletcher_reeves", "dai_yuan") else math.inf
 
     def _beta(self, g: Tensor, before: Tensor, d: Tensor, gg: float) -> float:
         if self.beta == "fletcher_reeves":
@@ -68,10 +75,8 @@ class CG(Direction):
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
         memory["d"], memory["g"] = d, before.gradient
-        memory["steps"] = memory.get("steps", 0) + 1
         memory["fall"] = alpha * float(before.gradient @ d)
 
     def forget(self, memory: Memory) -> bool:
         memory.pop("g", None)
-        memory["steps"] = 0
         return memory.pop("d", None) is not None

@@ -41,8 +41,9 @@ class FunctionProblem(Problem):
         return made.reshape(())  # type: ignore[no-any-return]
 
     def _hessian(self, point: Point) -> Operator:
-        if self._graph is None or self._graph[0] is not point.x:
-            return self.apart(point)
+        if self._graph is None or self._graph[0] is not point.x:  # it was evaluated before others
+            self.evaluate(point.x)
+        assert self._graph is not None
         _, leaf, _, gradient = self._graph
         try:
             apply = products([gradient], [leaf])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravine.solvers.base import Direction, Memory, Point, Problem
+from ravine.solvers.base import Direction, Memory, Point, Problem, as_before
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LBFGS(Direction):
     Ma, Goldfarb & Liu 2017, arXiv 1607.01231, eq. 3.8, B0 = I / (s'y / y'y)); without, such a pair is left out.
     """
 
-    history: int = 10
+    history: int = 20
     damped: bool = False
     ranges: ClassVar = {"history": "[1, inf)"}
     space: ClassVar = {"lr": (0.01, 1.0)}
@@ -38,13 +38,17 @@ class LBFGS(Direction):
         return torch.addmv(g, pairs.T, torch.from_numpy(rows).to(g), beta=-own, alpha=-1.0)
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
-        return 1.0 if memory.get("order") else min(1.0, 1.0 / float(d.norm()))
+        """1, or 0.4 where the loss fell so little last that less is likely to do: what is tried first is then taken."""
+        if not memory.get("order"):
+            return min(1.0, 1.0 / float(d.norm()))
+        return 1.0 if as_before(point, d, memory) > 0.4 else 0.4
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
         if "pairs" not in memory:
             memory["pairs"] = d.new_zeros(2 * self.history, len(d))
             memory["small_gram"] = torch.zeros(2 * self.history, 2 * self.history, dtype=torch.float64)
             memory["order"], memory["gamma"] = [], 1.0
+        memory["value"] = before.value
         order = memory["order"]
         slot = len(order) if len(order) < self.history else order[0]
         s, y = after.x - before.x, after.gradient - before.gradient

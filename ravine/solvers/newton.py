@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
-from ravine.solvers.base import Direction, Memory, Model, Point, Problem
+from ravine.solvers.base import Direction, Memory, Model, Point, Problem, as_before
 from ravine.solvers.quadratic_model import SpectralModel
 
 
@@ -43,6 +43,12 @@ class Newton(Direction):
             return -_solved(H, g)
         L = _shifted(H) if self.modify == "shift" else _modified(H)
         return -torch.cholesky_solve(g[:, None], L)[:, 0]
+
+    def first(self, point: Point, d: Tensor, memory: Memory) -> float:
+        return as_before(point, d, memory)
+
+    def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
+        memory["value"] = before.value
 
     def model(self, point: Point, memory: Memory, problem: Problem) -> Model:
         H = symmetric(problem, point)

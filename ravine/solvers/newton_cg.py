@@ -9,7 +9,7 @@ from torch import Tensor
 from ravine.core.operator import Operator
 from ravine.curvature.counted import Counted
 from ravine.curvature.krylov import System, cg
-from ravine.solvers.base import Direction, Memory, Model, Point, Problem
+from ravine.solvers.base import Direction, Memory, Model, Point, Problem, as_before
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class NewtonCG(Direction):
     negative curvature to the edge. most: products a step at most; n unless given.
     """
 
-    forcing: float = 0.5
+    forcing: float = 0.2
     most: int | None = None
     ranges: ClassVar = {"forcing": "(0, 1)", "most": "[1, inf)"}
     needs: ClassVar = frozenset({"product"})
@@ -29,6 +29,12 @@ class NewtonCG(Direction):
 
     def direction(self, point: Point, memory: Memory, problem: Problem) -> Tensor:
         return self.model(point, memory, problem).end()
+
+    def first(self, point: Point, d: Tensor, memory: Memory) -> float:
+        return as_before(point, d, memory)
+
+    def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
+        memory["value"] = before.value
 
     def model(self, point: Point, memory: Memory, problem: Problem) -> "Path":
         norm = float(point.gradient.norm())
@@ -68,10 +74,12 @@ class Path(Model):
         return d if d is None or float(d @ self.g) <= 0 else -d
 
     def end(self) -> Tensor:
-        """The last iterate, or -g where there is none."""
+        """The last iterate; where there is none, -g at the length that the size of its curvature tells."""
         while self.walk():
             del self.iterates[:-1]
-        return self.iterates[-1] if bool(self.iterates[-1].any()) else -self.g
+        if bool(self.iterates[-1].any()):
+            return self.iterates[-1]
+        return self.g * (-1.0 / abs(self.system.curvature or 1.0))
 
     def within(self, radius: float) -> tuple[Tensor, float]:
         p = self._cut(radius)

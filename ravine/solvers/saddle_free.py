@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ravine.curvature.lanczos import Basis
-from ravine.solvers.base import Direction, Memory, Point, Problem, refuse_dense
+from ravine.solvers.base import Direction, Memory, Point, Problem, as_before, refuse_dense
 from ravine.solvers.newton import symmetric
 
 
@@ -44,6 +44,12 @@ class SaddleFree(Direction):
         values, turned = torch.linalg.eigh(basis.tridiagonal)
         inner = turned @ (turned[0] * norm / self._absolute(values))
         return -(basis.vectors @ inner.to(g))
+
+    def first(self, point: Point, d: Tensor, memory: Memory) -> float:
+        return as_before(point, d, memory)
+
+    def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
+        memory["value"] = before.value
 
     def _absolute(self, values: Tensor) -> Tensor:
         size = values.abs()

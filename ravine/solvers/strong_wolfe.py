@@ -53,10 +53,10 @@ class StrongWolfe(Search):
     def _zoom(self, line: Line, low: Trial, high: Trial, spent: int) -> Found:
         """Narrow an interval whose end `low` is the lowest so far and slopes towards `high`."""
         start = line.start
-        width = before = abs(high.alpha - low.alpha)
+        width, before = abs(high.alpha - low.alpha), math.inf
         for _ in range(spent, self.most):
             alpha = between(low, high)
-            if width > 0.66 * before:  # two trials have not narrowed it by a third: halve it
+            if width > 0.66 * before:  # the last trial has not narrowed it by a third: halve it
                 alpha = 0.5 * (low.alpha + high.alpha)
             trial = line.at(alpha)
             before = width
