@@ -25,6 +25,7 @@ TIERS = (
     ("engine",),
     ("optimizer", "curvature"),
     ("solvers",),
+    ("solving",),
     ("optim", "assembly", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
@@ -51,7 +52,9 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
-    "solvers": {"solver", "named"},
+    "solvers": {
+        "solver", "named", "outputs", "layerwise", "kfac", "ekfac", "hessian_free", "levenberg_marquardt", "networks",
+    },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -40,16 +40,28 @@ def gauss_newton(
     check_loss(problem, source, lambda model, batch: criterion(forward(model, batch), batch))
 
     def make(batch: Any) -> Product:
-        def curved(z: Any) -> Callable[[Any], Any]:
-            leaves, shape = tree_flatten(z)
-            product = hessian_product(
-                lambda values: criterion(tree_unflatten(list(values), shape), batch).reshape(()), tuple(leaves)
-            )
-            return lambda u: tree_unflatten(list(product(tuple(tree_leaves(u)))), shape)
-
-        return checked(lambda: through_outputs(problem, forward, curved, batch))
+        return checked(lambda: product_of(problem, forward, criterion, batch))
 
     return mapped(problem, source, make, keep)
+
+
+def product_of(
+    problem: Problem,
+    forward: Callable[[nn.Module, Any], Any],
+    criterion: Callable[[Any, Any], Tensor],
+    batch: Any,
+    at: Values | None = None,
+) -> Product:
+    """v -> G v on one batch, at the values `at`, or at the parameters for as long as they are not written to."""
+
+    def curved(z: Any) -> Callable[[Any], Any]:
+        leaves, shape = tree_flatten(z)
+        product = hessian_product(
+            lambda values: criterion(tree_unflatten(list(values), shape), batch).reshape(()), tuple(leaves)
+        )
+        return lambda u: tree_unflatten(list(product(tuple(tree_leaves(u)))), shape)
+
+    return through_outputs(problem, forward, curved, batch, at)
 
 
 def through_outputs(
@@ -57,9 +69,10 @@ def through_outputs(
     forward: Callable[[nn.Module, Any], Any],
     curved: Callable[[Any], Callable[[Any], Any]],
     batch: Any,
+    at: Values | None = None,
 ) -> Product:
     """v -> Jᵀ C J v, where curved(z) is the map u -> C u on things of the form of the outputs z."""
-    at = problem.values()
+    at = problem.values() if at is None else at
 
     def outputs(*values: Tensor) -> Any:
         return problem.call(forward, values, batch)
@@ -81,7 +94,7 @@ def inner_products(
     batch: Any,
     vectors: Sequence[Tensor],
 ) -> Tensor:
-    """vᵢᵀ G vⱼ (k, k) in float64, of few vectors (n,). With J v forwards each takes about one gradient, and no graph."""
+    """vᵢᵀ G vⱼ (k, k) in float64, of few vectors (n,): J v is taken forwards, for about a gradient each."""
     at = problem.values()
 
     def outputs(*values: Tensor) -> Any:

@@ -13,7 +13,16 @@ from ravine.curvature.batches import data as batches
 from ravine.curvature.chance import check_count
 from ravine.curvature.layers import Layer, layers, seen
 from ravine.curvature.mapped import check_loss
-from ravine.curvature.outputs import Criterion, Rows, Sample, of_criterion, of_draws, refuse_mixing, seed_from
+from ravine.curvature.outputs import (
+    Criterion,
+    Rows,
+    Sample,
+    of_criterion,
+    of_draws,
+    of_targets,
+    refuse_mixing,
+    seed_from,
+)
 from ravine.curvature.problem import Params, Problem, at_rest
 
 Parts = dict[str, list[Tensor]]
@@ -75,8 +84,11 @@ class Passes:
                     see(one)
 
     @torch.enable_grad()
-    def on(self, batch: Any, size: int, seed: int, leave_out: bool = False) -> Pass:
-        """The pass through one batch, with draws from `seed`; inside `at_rest`. The first has to `leave_out` layers."""
+    def on(self, batch: Any, size: int, seed: int, leave_out: bool = False, empirical: bool = False) -> Pass:
+        """The pass through one batch, with draws from `seed`; inside `at_rest`. The first has to `leave_out` layers.
+
+        empirical: the factors are those of the mean of outer products of examples' gradients at the batch's targets.
+        """
         values = tuple(value.requires_grad_() for value in self.problem.values())
         with seen(self.layers) as uses:
             z = self.problem.call(self._forward, values, batch)
@@ -84,7 +96,10 @@ class Passes:
         matrix = rows.join(z)
         if leave_out:
             self._leave_out(uses, matrix, values)
-        factors = self._factors(rows, matrix.detach(), batch, seed)
+        if empirical:
+            factors = of_targets(self._criterion, rows, matrix.detach(), batch)
+        else:
+            factors = self._factors(rows, matrix.detach(), batch, seed)
         inputs = {name: [layer.inputs(a) for a in uses[name].inputs] for name, layer in self.layers.items()}
         outputs = {name: uses[name].outputs for name in self.layers}
         gradients = self._gradients(matrix, outputs, factors)

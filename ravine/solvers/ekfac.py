@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ravine.curvature.ekfac import squares
-from ravine.curvature.kronecker import Eigenbasis
 from ravine.solvers.layerwise import Layerwise, State
 
 
@@ -16,7 +15,8 @@ class EKFAC(Layerwise):
 
     George, Laurent, Bouthillier, Ballas & Vincent 2018, arXiv 1806.03884, algorithm 1: S is a decaying average of the
     squares of the examples' gradients in the basis, brought up to date with the factors, where K-FAC's own values are
-    as old as the basis. When the basis is made anew, each `refresh`th step, S begins at those. All else is as in `kfac`.
+    as old as the basis. When the basis is made anew, each `refresh`th step, S begins at those. All else is as in
+    `kfac`.
     """
 
     def observe(self, state: State, inputs: list[Tensor], gradients: list[list[Tensor]], weight: float) -> None:

@@ -1,30 +1,27 @@
 """What K-FAC and E-KFAC share: statistics of layers on the way, a step fitted to the exact curvature, and damping."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ravine.core.errors import RavineError
 from ravine.core.space import Dimension
 from ravine.curvature.kfac import moments
 from ravine.curvature.passes import Pass, Passes
-from ravine.solvers.base import Direction, Memory, Moved, Point, Problem
-from ravine.solvers.outputs import OutputsProblem, at, seen
+from ravine.solvers.base import Memory, Moved, Point, Problem
+from ravine.solvers.outputs import OutputDirection, OutputsProblem, at, seen
 
 State = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Layerwise(Direction, register=False):
+class Layerwise(OutputDirection, register=False):
     """A solver whose curvature is a block for each layer. What is said of the parts stands at `KFAC`."""
 
-    search: str = "fixed"
-    damping: float = 1.0
-    least: float = 1e-3
+    damping: float = 100.0
+    least: float = 0.03
     momentum: bool = True
     share: float = 0.25
     every: int = 1
@@ -32,28 +29,20 @@ class Layerwise(Direction, register=False):
     adapt: int = 5
     decay: float = 0.95
 
-    needs: ClassVar[frozenset[str]] = frozenset({"outputs"})
     instead: ClassVar[str] = "lbfgs"
     ranges: ClassVar = {
-        "damping": "(0, inf)", "least": "(0, inf)", "share": "(0, 1]", "every": "[1, inf)", "refresh": "[1, inf)", "adapt": "[0, inf)",
-        "decay": "[0, 1)",
+        "damping": "(0, inf)", "least": "(0, inf)", "share": "(0, 1]", "every": "[1, inf)", "refresh": "[1, inf)",
+        "adapt": "[0, inf)", "decay": "[0, 1)",
     }  # fmt: skip
-    space: ClassVar = {"damping": Dimension(1e-3, 1e2)}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.search != "fixed":
-            raise RavineError(
-                f"{self.name} finds the length of its step by the exact curvature, and lr= scales it; it has no "
-                f"search='{self.search}'"
-            )
+    space: ClassVar = {"lr": Dimension(0.03, 1.0), "damping": Dimension(0.1, 1e3)}
 
     def step(self, problem: Problem, point: Point, memory: Memory) -> Moved:
         """One step: statistics, inverses where they are due, the step that fits best, damping where it is due."""
         problem, point = seen(problem, self.name), at(problem, point)
         part = problem.share(self.share)
         memory["steps"] = steps = memory.get("steps", 0) + 1
-        damping = memory.setdefault("damping", float(self.damping))
+        memory.setdefault("damping", float(self.damping))
+        damping = memory["damping"]
         if (steps - 1) % self.every == 0:
             self._observe(problem, part, memory)
         if steps <= 3 or steps % self.refresh == 0:
@@ -64,19 +53,19 @@ class Layerwise(Direction, register=False):
         delta, along = _fitted(candidates, g, problem.inner_products(candidates, part), damping)
         lr = float(memory.get("lr", 1.0))
         after = torch.add(point.x, delta, alpha=lr)
-        if self.adapt and steps % self.adapt == 0:
-            value, foreseen = problem.value(after), (lr - lr * lr / 2) * along
-            memory["damping"] = damping = self._adapted(damping, (value - point.value) / foreseen if foreseen else 1.0)
-            if not value <= point.value + abs(point.value):  # far off: no such step
-                memory.pop("last", None)
-                return Moved(Point(point.x, math.nan, g), "")
         if not bool(torch.isfinite(after).all()):
             return Moved(point, "the step is not finite: the damping is too small for the statistics' rounding")
+        if self.adapt and steps % self.adapt == 0:
+            value, foreseen = problem.value(after), (lr - lr * lr / 2) * along
+            memory["damping"] = self._adapted(damping, (value - point.value) / foreseen if foreseen < 0 else 1.0)
+            if not value <= point.value + abs(point.value):  # far off: no such step
+                memory.pop("last", None)
+                return Moved(Point(point.x, math.nan, g))
         memory["last"] = delta
         return Moved(Point(after, math.nan, g))
 
     def _adapted(self, damping: float, rho: float) -> float:
-        """Levenberg and Marquardt's rule: less damping where the model foretold the loss well, more where it did not."""
+        """Levenberg and Marquardt's rule: less damping where the model foretold the loss well, else more."""
         factor = (19 / 20) ** self.adapt
         changed = damping * factor if rho > 0.75 else damping / factor if not rho >= 0.25 else damping
         return max(changed, min(damping, self.least))
@@ -97,7 +86,7 @@ class Layerwise(Direction, register=False):
                 _average(layers[name], "G", G if isinstance(G, Tensor) else A.new_zeros(side, side), weight)
                 self.observe(layers[name], one.inputs[name], [parts[name] for parts in gradients], weight)
         if passes.left_out:
-            _average(memory, "small_diagonal", _diagonal(problem, passes, one), weight)
+            _average(memory, "small_diagonal", problem.diagonal(one), weight)
 
     def observe(self, state: State, inputs: list[Tensor], gradients: list[list[Tensor]], weight: float) -> None:
         """Further statistics of a layer: inputs by call, and gradients by factor and call."""
@@ -131,19 +120,6 @@ class Layerwise(Direction, register=False):
 
 def _average(state: State, key: str, found: Tensor, weight: float) -> None:
     state[key] = found.clone() if key not in state else state[key].lerp_(found, weight)
-
-
-def _diagonal(problem: OutputsProblem, passes: Passes, one: Pass) -> Tensor:
-    """An unbiased estimate of the curvature's diagonal, for parameters in no layer.
-
-    Factors of random signs have sums whose squares are right on average.
-    """
-    order = list(passes.problem.slices)
-    wanted = [one.values[order.index(name)] for name in passes.left_out]
-    signs = torch.randint(2, one.factors.shape[:2], generator=problem.generator).to(one.factors) * 2 - 1
-    mixed = (signs.unsqueeze(-1) * one.factors).sum(0)
-    found = torch.autograd.grad(one.matrix, wanted, mixed, materialize_grads=True)
-    return torch.cat([g.reshape(-1) for g in found]).square()
 
 
 def _fitted(candidates: list[Tensor], g: Tensor, curved: Tensor, damping: float) -> tuple[Tensor, float]:
