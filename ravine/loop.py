@@ -169,8 +169,7 @@ class Run:
         before = self.work
         if self.solver is not None:
             loss, self.cost = solver_step(self.solver, task, model, batch)
-            self.work, self.step = before + self.cost, self.step + 1
-            self.examples += task.examples(batch)
+            self.work, self.step, self.examples = before + self.cost, self.step + 1, self.examples + task.examples(batch)
             return loss
 
         def closure() -> Tensor:
