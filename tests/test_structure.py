@@ -25,6 +25,7 @@ TIERS = (
     ("engine",),
     ("optimizer", "curvature"),
     ("solvers",),
+    ("solving",),
     ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
@@ -59,7 +60,10 @@ COMPOSERS = {
     "averaging": {"kinds"},
     "nn": {"chain", "tracing", "skips", "heads"},
     "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
-    "solvers": {"solver", "named", "minimizing", "gauss_newton", "newton", "saddle_free"},
+    "solvers": {
+        "solver", "named", "minimizing", "gauss_newton", "newton", "saddle_free", "outputs", "layerwise", "kfac",
+        "ekfac", "hessian_free", "levenberg_marquardt", "networks",
+    },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

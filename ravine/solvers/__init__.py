@@ -4,9 +4,13 @@
 import ravine.solvers.bfgs
 import ravine.solvers.cg
 import ravine.solvers.coordinate
+import ravine.solvers.ekfac
 import ravine.solvers.gauss_newton
 import ravine.solvers.gradient
+import ravine.solvers.hessian_free
+import ravine.solvers.kfac
 import ravine.solvers.lbfgs
+import ravine.solvers.levenberg_marquardt
 import ravine.solvers.newton
 import ravine.solvers.newton_cg
 import ravine.solvers.saddle_free  # noqa: F401
@@ -26,6 +30,11 @@ from ravine.solvers.named import Newton as Newton
 from ravine.solvers.named import NewtonCG as NewtonCG
 from ravine.solvers.named import SaddleFree as SaddleFree
 from ravine.solvers.named import SteepestDescent as SteepestDescent
+from ravine.solvers.networks import EKFAC as EKFAC
+from ravine.solvers.networks import KFAC as KFAC
+from ravine.solvers.networks import HessianFree as HessianFree
+from ravine.solvers.networks import LevenbergMarquardt as LevenbergMarquardt
+from ravine.solvers.outputs import OutputSolver as OutputSolver
 from ravine.solvers.solver import Solver as Solver
 from ravine.solvers.strong_wolfe import StrongWolfe as StrongWolfe
 from ravine.solvers.trust_region import TrustRegion as TrustRegion

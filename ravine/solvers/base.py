@@ -6,7 +6,7 @@ numbers, which is what a checkpoint keeps.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from torch import Tensor
 from ravine.core.declared import Declared
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
+from ravine.core.space import Dimension
 from ravine.core.spec import parse_links
 
 Memory = dict[str, Any]
@@ -224,7 +225,7 @@ class Direction(Declared):
     dense: ClassVar[bool] = False
     instead: ClassVar[str] = "lbfgs"
     regions: ClassVar[bool] = False
-    space: ClassVar[dict[str, tuple[float, float]]] = {}
+    space: ClassVar[Mapping[str, Dimension]] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()

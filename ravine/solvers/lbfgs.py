@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ravine.core.space import Dimension
 from ravine.solvers.base import Direction, Memory, Point, Problem, as_before
 
 
@@ -26,7 +27,7 @@ class LBFGS(Direction):
     history: int = 20
     damped: bool = False
     ranges: ClassVar = {"history": "[1, inf)"}
-    space: ClassVar = {"lr": (0.01, 1.0)}
+    space: ClassVar = {"lr": Dimension(0.01, 1.0)}
 
     def direction(self, point: Point, memory: Memory, problem: Problem) -> Tensor:
         g = point.gradient

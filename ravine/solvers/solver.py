@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ravine.core.errors import RavineError
 from ravine.core.spec import Call, parse_links
+from ravine.engine.finite import NonFinite
 from ravine.solvers.base import Direction, Memory
 from ravine.solvers.closure import Closure, ClosureProblem
 from ravine.solvers.determinism import check_same
@@ -114,7 +115,7 @@ class Solver(torch.optim.Optimizer):
         try:
             point = problem.evaluate(start)
             if not point.finite:
-                raise RavineError(f"the loss or its gradient is not finite at the start ({self._what(closure)})")
+                raise NonFinite(f"the loss or its gradient is not finite at the start ({self._what(closure)})")
             value = point.value
             if not self.memory.get("checked"):
                 again = problem.evaluate(start)  # the same tensor, so that a kept graph is of this point
