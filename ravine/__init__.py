@@ -40,8 +40,8 @@ _HOMES = {
     "train": "ravine.loop",
 }
 _ROOMS = (
-    "checks", "curvature", "data", "init", "optim", "probes", "racing", "report", "rules", "schedules", "surfaces",
-    "tasks", "tune",
+    "averaging", "checks", "curvature", "data", "init", "nn", "optim", "probes", "racing", "report", "rules",
+    "schedules", "strategies", "surfaces", "tasks", "tune",
 )  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS]

@@ -42,11 +42,16 @@ def trained(
     assert last is not None
     if last.diverged:
         raise RavineError(f"'{optimizer}' diverged on '{task.name}' after {last.work} steps: give it a smaller lr")
-    counting = last.optimizer.swapped() if isinstance(last.optimizer, Optimizer) else nullcontext()
+    return settled(last)
+
+
+def settled(moment: Moment) -> nn.Module:
+    """The model of a run's last moment, at the parameters that its optimizer says count."""
+    counting = moment.optimizer.swapped() if isinstance(moment.optimizer, Optimizer) else nullcontext()
     with counting:
-        kept = {name: value.clone() for name, value in last.model.state_dict().items()}
-    last.model.load_state_dict(kept)
-    return last.model.train()
+        kept = {name: value.clone() for name, value in moment.model.state_dict().items()}
+    moment.model.load_state_dict(kept)
+    return moment.model.train()
 
 
 def stored(task: Task, file: str | Path, device: str = "cpu") -> nn.Module:

@@ -233,6 +233,7 @@ WHOLE: dict[str, Callable[..., Tensors]] = {
 ELSEWHERE: dict[str, str] = {
     "accumulate": "test_wrappers.py",
     "adahessian": "test_curved_rules.py",
+    **dict.fromkeys(("ema", "polyak", "swa"), "test_averaging.py"),
     "lookahead": "test_wrappers.py",
     "sam": "test_wrappers.py",
     "schedule_free": "test_wrappers.py",

@@ -192,8 +192,9 @@ def test_the_model_is_left_as_it_was(case: Any) -> None:
     assert (torch.backends.mkldnn.enabled, torch.backends.cuda.flash_sdp_enabled()) == (enabled, fused)
 
 
-@pytest.mark.parametrize("when", ["made", "called"])
-@pytest.mark.parametrize("name", ["mlp", "layer norm", "transformer"])
+@pytest.mark.parametrize(
+    ("name", "when"), [*((name, "made") for name in MODELS), ("mlp", "called"), ("transformer", "called")]
+)
 def test_what_has_no_second_derivative_in_reverse_is_differentiated_forwards(
     name: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +285,23 @@ def test_the_linearization_is_kept_between_products(small: Any, monkeypatch: pyt
     made @ v
     made @ torch.eye(made.size, dtype=F64)
     assert len(calls) == once
+
+
+def test_what_is_kept_evaluates_the_model_no_more(small: Any) -> None:
+    """So that later products need not guard buffers; one on several batches does evaluate it, each time."""
+    model, batch = small
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    for made in (
+        curvature.hessian(model, loss, batch),
+        curvature.gauss_newton(model, outputs, criterion, batch),
+        curvature.fisher(model, outputs, criterion, batch, distribution="categorical"),
+    ):
+        v = torch.ones(made.size, dtype=F64)
+        first = made @ v
+        seen = len(calls)
+        torch.testing.assert_close(made @ v, first, rtol=0, atol=0)
+        assert len(calls) == seen
 
 
 def test_some_parameters_only(small: Any) -> None:

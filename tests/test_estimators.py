@@ -1,6 +1,7 @@
 """Estimates of operators with known eigenvalues: errors cover the truth, and bounds hold."""
 
 import math
+import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -184,6 +185,35 @@ def test_the_quadrature_bounds_the_measure_of_its_vector() -> None:
         assert ((made.up_to(x) - up_to).abs() <= made.off(x) + 1e-9).all()
 
 
+def test_the_averaged_rule_knows_one_moment_more_and_halves_the_error_of_the_density() -> None:
+    values = torch.cat([line(-0.2, 1, 150), torch.zeros(40), torch.tensor([3.0, 5.0])])
+    m, at, width = matrix(values), line(-0.5, 5.5, 600), 0.06
+    lam, u = torch.linalg.eigh(m)
+
+    def bells(nodes: Tensor, weights: Tensor) -> Tensor:
+        return torch.exp(-0.5 * ((at[:, None] - nodes) / width) ** 2) @ weights
+
+    ratios = []
+    for seed in range(10):
+        v = torch.randn(len(m), dtype=F64, generator=seeded(seed))
+        true = (u.T @ v).square() / v.square().sum()
+        basis = Basis(operator(m), v)
+        basis.extend(12)
+        made = quadrature(basis)
+        nodes, weights = made.averaged()
+        assert len(nodes) == 23
+        assert float(weights.min()) > 0
+        for power in range(2 * 12 + 1):
+            assert float(weights @ nodes**power) == pytest.approx(float(true @ lam**power), rel=1e-9)
+        exact = bells(lam, true)
+        gauss = (bells(made.nodes, made.weights) - exact).abs().sum()
+        ratios.append(float((bells(nodes, weights) - exact).abs().sum() / gauss))
+    assert statistics.median(ratios) < 0.6
+    whole = Basis(operator(torch.eye(3, dtype=F64)), torch.ones(3, dtype=F64))
+    whole.extend(3)
+    torch.testing.assert_close(quadrature(whole).averaged()[0], torch.ones(1, dtype=F64))
+
+
 def test_the_density_is_that_of_the_bells() -> None:
     values = line(-1, 1, 50)
     A, at = operator(matrix(values)), line(-1.5, 1.5, 40)
@@ -280,6 +310,35 @@ def test_a_repeated_eigenvalue_is_looked_for() -> None:
         torch.testing.assert_close(found.value, torch.ones(3, dtype=F64), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [F64, F32])
+def test_uncertified_pairs_keep_their_bound_and_save_the_search(dtype: torch.dtype) -> None:
+    values = torch.cat([torch.tensor([9.0, 7.0, 7.0, 4.0]).to(F64), line(-0.5, 0.5, 300)])
+    m = matrix(values, dtype)
+    exact = torch.linalg.eigvalsh(m.double())
+    for seed in range(20):
+        quick = curvature.top(operator(m), 3, tol=0.02, certify=False, generator=seeded(seed))
+        sure = curvature.top(operator(m), 3, tol=0.02, generator=seeded(seed))
+        assert quick.products <= 9
+        assert quick.products + 8 <= sure.products
+        for value, error in zip(quick.value, quick.error, strict=True):
+            assert (exact - value).abs().min() <= error
+        residual = m.double() @ quick.vectors.double() - quick.vectors.double() * quick.value
+        assert (residual.norm(dim=0) <= quick.error).all()
+        torch.testing.assert_close(sure.value, values[:3], atol=0.05, rtol=0)
+        assert int((quick.value > 6).sum()) == 2  # the second 7 is in no Krylov space of one vector
+
+
+def test_where_rounding_spoils_lanczoss_relation_pairs_are_measured() -> None:
+    """Of an operator that is not quite symmetric T does not hold all of A Q: residuals must not be read off it."""
+    m = matrix(DECAYING)
+    m = m + 1e-3 * torch.randn(len(m), len(m), dtype=F64, generator=seeded(1))
+    for seed in range(10):
+        found = curvature.top(operator(m), 3, tol=1e-5, generator=seeded(seed), most=30)
+        residual = m @ found.vectors - found.vectors * found.value
+        assert (residual.norm(dim=0) <= found.error).all()
+        assert not found.converged
+
+
 def test_lanczos_stays_orthogonal_and_tridiagonal() -> None:
     m = matrix(10 ** line(-10, 0, 120))
     basis = Basis(operator(m), torch.randn(120, dtype=F64, generator=seeded()))
@@ -327,13 +386,24 @@ def test_a_lower_end_that_is_not_resolved_is_told() -> None:
     assert (zero.converged, zero.reason) == (False, "no eigenvalue differs from zero")
 
 
+def test_up_to_1000_the_lower_end_is_found_however_it_crowds() -> None:
+    values = torch.cat([torch.zeros(100), line(-0.5, 1, 500)])
+    size, A = values.abs(), operator(matrix(values))
+    found = curvature.condition_number(A, generator=seeded())
+    assert found.converged
+    assert abs(found.value - float(1 / size[size > 1e-8].min())) <= found.error <= 0.01 * found.value
+    fewer = curvature.condition_number(A, generator=seeded(), most=400)
+    assert not fewer.converged
+    assert fewer.value <= found.value <= fewer.value + fewer.error
+
+
 def test_a_smallest_eigenvalue_that_the_vector_hardly_sees_is_not_denied() -> None:
     """The start has next to nothing along it, as one random vector in forty may: more than that is not claimed."""
     wrong = 0
     values = torch.cat([torch.tensor([0.01]), line(1, 10, 400)])
     A = operator(matrix(values))
     for seed in range(60):
-        found = curvature.condition_number(A, generator=seeded(seed))
+        found = curvature.condition_number(A, generator=seeded(seed), most=400)
         wrong += found.converged and abs(found.value - 1000) > found.error
     assert wrong <= 6
 

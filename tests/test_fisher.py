@@ -452,7 +452,7 @@ def test_what_has_no_factors_is_left_out_with_the_reason(make: Any) -> None:
         "table.weight": "Embedding is not a Linear, Conv1d or Conv2d",
         "norm.bias": "LayerNorm is not a Linear, Conv1d or Conv2d",
         "tied.weight": "it is shared by tied and also",
-        "grouped.weight": "its convolution is a grouped one",
+        "grouped.weight": "its convolution has 2 groups, each of which sees inputs of its own",
         "attention.in_proj_weight": "MultiheadAttention is not a Linear, Conv1d or Conv2d",
         "attention.out_proj.weight": "its layer is never called",
         "never.bias": "its layer is never called",

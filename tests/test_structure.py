@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[1]
 # A file may import from the tiers above its own line and never from its own line or below it.
 TIERS = (
     ("core",),
-    ("rules", "schedules", "init", "data", "report"),
+    ("rules", "schedules", "init", "data", "report", "nn"),
     ("engine",),
     ("optimizer", "curvature"),
-    ("optim", "assembly", "probes", "resume", "stopping"),
+    ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
     ("racing", "checks", "surfaces", "tune", "anatomy", "outset"),
+    ("strategies",),
     ("claims",),
     ("proving",),
     ("ravine",),  # the lazy front door, ravine/__init__.py
@@ -54,6 +55,9 @@ COMPOSERS = {
         "negative", "solve", "drawing", "outputs", "fisher", "layers", "passes", "kronecker", "kfac", "ekfac",
         "of_task", "survey", "layer_drawing",
     },
+    "averaging": {"kinds"},
+    "nn": {"chain", "tracing", "skips", "heads"},
+    "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

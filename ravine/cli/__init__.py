@@ -5,7 +5,21 @@ import sys
 
 import typer
 
-from ravine.cli import claims, curvature, data, init, listing, lr, race, report, surface, train
+from ravine.cli import (
+    claims,
+    curvature,
+    data,
+    distill,
+    init,
+    listing,
+    lr,
+    pretrain,
+    race,
+    report,
+    surface,
+    train,
+    transfer,
+)
 from ravine.cli.screen import failed
 from ravine.core.errors import RavineError
 
@@ -19,6 +33,9 @@ app = typer.Typer(
 app.command("race")(race.race)
 app.command("train")(train.train)
 app.command("lr")(lr.lr)
+app.command("pretrain")(pretrain.pretrain)
+app.command("transfer")(transfer.transfer)
+app.command("distill")(distill.distill)
 app.command("curvature")(curvature.curvature)
 app.command("init")(init.init)
 app.command("report")(report.report)

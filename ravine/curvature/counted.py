@@ -1,5 +1,6 @@
 """Products that are counted, told to whoever watches, and refused where they are not finite."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -28,7 +29,7 @@ class Counted(Operator):
     def _counted(self, v: Tensor) -> Tensor:
         made = self._given @ v
         self.spent += v.shape[1]
-        if not torch.isfinite(made).all():
+        if not math.isfinite(float(made.sum())) and not torch.isfinite(made).all():  # the sum takes a tenth of the time
             raise RavineError(
                 f"product {self.spent} with the operator is not finite: look at the parameters and data for numbers "
                 f"that are huge or not finite, or use a wider dtype than {self.dtype}"

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from ravine.core.operator import Operator
 from ravine.curvature.batches import Size
 from ravine.curvature.batches import data as batches
-from ravine.curvature.linear import Product, first_that_works, hessian_product, linearize, refuse_ends
+from ravine.curvature.linear import Product, first_that_works, hessian_product, linearize, refuse_ends, taken_apart
 from ravine.curvature.mapped import check_loss, mapped
 from ravine.curvature.problem import Params, Problem
 from ravine.curvature.twice import checked
@@ -78,7 +78,7 @@ def _pushed(outputs: Callable[..., Any], at: Values) -> Callable[[Values], Any]:
     """v -> J v, by differentiating u -> Jᵀ u, which is linear; where an operation does not allow it, forwards."""
 
     def forwards() -> Callable[[Values], Any]:
-        _, push = linearize(outputs, *at)
+        _, push = linearize(taken_apart(outputs, *at), *at)
         return lambda v: push(*v)
 
     return first_that_works(lambda: _pushed_in_reverse(outputs, at), forwards)  # type: ignore[no-any-return]

@@ -80,7 +80,7 @@ def _refused(module: nn.Module) -> str:
     if type(module).forward is not kind.forward:
         return f"{type(module).__name__} has a forward of its own"
     if getattr(module, "groups", 1) != 1:
-        return "its convolution is a grouped one"
+        return f"its convolution has {module.groups} groups, each of which sees inputs of its own"
     return ""
 
 

@@ -13,6 +13,10 @@ Values = tuple[Tensor, ...]
 Product = Callable[[Values], Values]
 Scalar = Callable[[Values], Tensor]
 
+_aten = torch.ops.aten
+# Of these torch 2.13 has no derivative forwards, but of what they are made of.
+_MADE = (_aten.silu_backward, _aten.mish_backward, _aten.native_group_norm_backward)
+
 
 def linearize(function: Callable[..., Any], *at: Any) -> tuple[Any, Callable[..., Any]]:
     """torch.func.linearize, for a map that may be called more than once; NotImplementedError where there is none.
@@ -95,8 +99,20 @@ def _forward(loss: Scalar, at: Values) -> Product:
         return pulling[1](seed)
 
     seed = torch.ones((), dtype=at[0].dtype, device=at[0].device)
-    _, product = linearize(gradient, seed, *at)
+    _, product = linearize(taken_apart(gradient, seed, *at), seed, *at)
     return lambda v: tuple(product(torch.zeros_like(seed), *v))
+
+
+def taken_apart(function: Callable[..., Any], *at: Any) -> Callable[..., Any]:
+    """The function as a graph without in-place writes, of operations that can be differentiated forwards."""
+    from torch._decomp import get_decompositions  # with sympy behind it, which takes long to import
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")
+        plain: Any = get_decompositions(_MADE)
+        made: Callable[..., Any] = make_fx(torch.func.functionalize(function), plain)(*at)
+    return made
 
 
 def _reverse(loss: Scalar, at: Values) -> Product:

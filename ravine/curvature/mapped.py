@@ -25,6 +25,7 @@ def mapped(problem: Problem, data: Data, make: Make, keep: bool) -> Operator:
     buffer or a mode of the model has changed since.
     """
     kept: dict[int, Product] = {}
+    used: set[int] = set()
     seen: list[Any] = [None]
 
     def product_on(number: int, batch: Any) -> Product:
@@ -35,20 +36,35 @@ def mapped(problem: Problem, data: Data, make: Make, keep: bool) -> Operator:
             kept[number] = made
         return kept[number]
 
+    def on_batch(number: int, batch: Any, block: Tensor) -> Tensor:
+        product = product_on(number, batch)
+        columns = [problem.split(column.contiguous()) for column in block.T]
+        images = [problem.join(checked(partial(product, column))) for column in columns]
+        used.add(number)
+        return images[0].unsqueeze(1) if len(images) == 1 else torch.stack(images, 1)
+
+    def over_all(block: Tensor) -> Tensor:
+        if not block.shape[1]:
+            return torch.zeros_like(block)
+        if data.single:
+            return next(on_batch(0, batch, block) for batch, _ in data)
+        total, count = torch.zeros_like(block), 0
+        for number, (batch, size) in enumerate(data):
+            total += size * on_batch(number, batch, block)
+            count += size
+        return total / count
+
     def apply(block: Tensor) -> Tensor:
         if seen[0] != (version := problem.version()):
             kept.clear()
+            used.clear()
             seen[0] = version
-        total, count = torch.zeros_like(block), 0
+        if data.single and used:  # what is kept does not evaluate the model again
+            return over_all(block)
         with at_rest(problem.model):
-            for number, (batch, size) in enumerate(data):
-                product = product_on(number, batch)
-                for column in range(block.shape[1]):
-                    parts = problem.split(block[:, column].contiguous())
-                    total[:, column] += size * problem.join(checked(partial(product, parts)))
-                count += size
+            found = over_all(block)
         seen[0] = problem.version()
-        return total / count
+        return found
 
     return Operator(problem.size, apply, dtype=problem.dtype, device=problem.device, slices=problem.slices)
 

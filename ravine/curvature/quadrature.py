@@ -36,6 +36,19 @@ class Quadrature:
         fewer = max(1, len(self.alpha) // 2)
         return _gauss(self.alpha[:fewer], self.beta[:fewer])
 
+    def averaged(self) -> tuple[Tensor, Tensor]:
+        """Nodes and weights of twice the steps less one, for smooth functions: T goes on as its own mirror image.
+
+        The generalized averaged rule (Spalević 2007, Math. Comp. 76), right in one moment more than Gauss's, whose
+        error it cancels with that of a rule between its nodes. Outermost nodes may lie outside of the spectrum.
+        """
+        if self.exact or len(self.alpha) < 3:
+            return self.nodes, self.weights
+        alpha = torch.cat([self.alpha, self.alpha[:-1].flip(0)])
+        beta = torch.cat([self.beta, self.beta[:-2].flip(0), self.beta[:1]])
+        wide = _gauss(alpha, beta)
+        return wide.nodes, wide.weights
+
     def off(self, x: Tensor) -> Tensor:
         """How far the weight up to each x may be off: not further than 1 / Σ pₖ(x)², k < m, with pₖ the orthonormal
         polynomials of the measure (Akhiezer 1965, sec. 2.5, after Chebyshev, Markov and Stieltjes).

@@ -63,17 +63,27 @@ class Spectrum:
         return Estimate(share, max(high - share, share - low), self.converged, self.products, self.reason)
 
     def density(self, at: Tensor, width: float) -> Tensor:
-        """The density at each of `at`, every node spread as a normal distribution of standard deviation `width`."""
-        return _bells(at, self.nodes, width) @ self.weights
+        """The density at each of `at`, every node spread as a normal distribution of standard deviation `width`.
+
+        The nodes are those of each run's averaged rule, which are twice as many as its steps.
+        """
+        return self._spread(at, width)[0]
 
     def density_error(self, at: Tensor, width: float) -> Tensor:
         """Half the 95 % interval for the density at each of `at` by itself, as far as random starts make it.
 
         The quadrature adds to it where `width` is less than the distance between a run's nodes.
         """
-        bells = _bells(at, self.nodes, width)
-        spread = bells.square() @ self.weights - (bells @ self.weights).square()
+        mean, square = self._spread(at, width)
+        spread = square - mean.square()
         return _NORMAL * (spread.clamp(min=0.0) / (_observations(self.size, len(self.runs)) + 1)).sqrt()
+
+    def _spread(self, at: Tensor, width: float) -> tuple[Tensor, Tensor]:
+        """The means of the bells and of their squares at each of `at`."""
+        rules = [run.averaged() for run in self.runs]
+        nodes, weights = (torch.cat(parts) for parts in zip(*rules, strict=True))
+        bells = _bells(at, nodes, width)
+        return bells @ weights / len(rules), bells.square() @ weights / len(rules)
 
 
 def spectrum(

@@ -82,6 +82,7 @@ def survey(
     check_asked(A.size, k, samples, most, A.dtype.itemsize)
     room = vectors_that_fit(A.size, A.dtype.itemsize)
     ends, space = (most, most) if most is not None else (min(20 * k + 200, room), min(400, room))
+    given = None if most is None and space == 400 else space  # unless told, it knows what small sizes need
     highest = top(A, k, most=ends, generator=generator, observe=_named("top eigenvalues", observe))
     lowest = bottom(A, k, most=ends, generator=generator, observe=_named("bottom eigenvalues", observe))
     limit = -cut * max(abs(float(highest.value[0])), abs(float(lowest.value[-1])))
@@ -90,7 +91,7 @@ def survey(
         highest,
         lowest,
         trace(A, samples=samples, tol=_TIGHT, generator=generator, observe=_named("trace", observe)),
-        condition_number(A, most=space, generator=generator, observe=_named("condition number", observe)),
+        condition_number(A, most=given, generator=generator, observe=_named("condition number", observe)),
         *_between(A, limit, cut, space, generator, observe),
     )
 

@@ -14,7 +14,7 @@ def fits(p: Tensor) -> bool:
     One without a dimension does not: its state could not be told from one that is a number.
     """
     g = p.grad
-    if type(p) not in _PLAIN or type(g) is not Tensor or g.is_sparse or not p.numel() or not p.ndim:
+    if type(p) not in PLAIN or type(g) is not Tensor or g.is_sparse or not p.numel() or not p.ndim:
         return False
     if g.is_neg() or g.is_conj():  # torch has put a sign off, which memory does not show
         return False
@@ -23,7 +23,7 @@ def fits(p: Tensor) -> bool:
     return p.stride() == g.stride() and _dense(p.shape, p.stride())
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
 @lru_cache(maxsize=4096)

@@ -16,12 +16,12 @@ class Orthogonal(Strategy):
 
         W W' = gain^2 I where out <= in,    W' W = gain^2 I where out >= in;    complex: unitary
 
-    by QR of a normal matrix, with the signs of R's diagonal made positive (Mezzadri, arXiv math-ph/0609050, eq. 5.3).
+    by QR of a normal matrix, with the signs of R's diagonal made positive (Mezzadri, arXiv math-ph/0609050, section 5).
     `conv='flattened'` takes (out, in * kernel) as the matrix. `conv='delta'` has the orthogonal (out, in) in the middle
     of the kernel and zeros else, which keeps norms through a convolution (Xiao et al., arXiv 1806.05393, Algorithm 1).
     Computed in float32 for 16 bits; `torch.nn.init.orthogonal_` raises for those and for complex weights.
 
-    Saxe, McClelland and Ganguli, arXiv 1312.6120, section 3.
+    Saxe, McClelland and Ganguli, arXiv 1312.6120.
     """
 
     gain: float | int | str = 1.0

@@ -15,6 +15,7 @@ from ravine.rules.adan import Adan as Adan
 from ravine.rules.ademamix import AdEMAMix as AdEMAMix
 from ravine.rules.adopt import ADOPT as ADOPT
 from ravine.rules.amsgrad import AMSGrad as AMSGrad
+from ravine.rules.averages import Average as Average
 from ravine.rules.cautious import Cautious as Cautious
 from ravine.rules.centralize import Centralize as Centralize
 from ravine.rules.clip import AdaptiveClip as AdaptiveClip
@@ -22,6 +23,7 @@ from ravine.rules.clip import ClipNorm as ClipNorm
 from ravine.rules.clip import ClipValue as ClipValue
 from ravine.rules.decay import Decay as Decay
 from ravine.rules.delta_bar_delta import DeltaBarDelta as DeltaBarDelta
+from ravine.rules.ema import EMA as EMA
 from ravine.rules.gradient_average import GradientAverage as GradientAverage
 from ravine.rules.lamb import LAMB as LAMB
 from ravine.rules.lars import LARS as LARS
@@ -35,6 +37,7 @@ from ravine.rules.named import nadamw as nadamw
 from ravine.rules.named import schedule_free_adamw as schedule_free_adamw
 from ravine.rules.nesterov import Nesterov as Nesterov
 from ravine.rules.orthogonalize import Orthogonalize as Orthogonalize
+from ravine.rules.polyak import Polyak as Polyak
 from ravine.rules.prodigy import Prodigy as Prodigy
 from ravine.rules.psgd import PSGD as PSGD
 from ravine.rules.radam import RAdam as RAdam
@@ -48,3 +51,4 @@ from ravine.rules.sign import Sign as Sign
 from ravine.rules.soap import SOAP as SOAP
 from ravine.rules.sophia import Sophia as Sophia
 from ravine.rules.stochastic_sign import StochasticSign as StochasticSign
+from ravine.rules.swa import SWA as SWA
