@@ -167,10 +167,6 @@ class Run:
         self.batch = batch = to(next(self._batches), self.device)
         first: Tensor | None = None
         before = self.work
-        if self.solver is not None:
-            loss, self.cost = solver_step(self.solver, task, model, batch)
-            self.work, self.step, self.examples = before + self.cost, self.step + 1, self.examples + task.examples(batch)
-            return loss
 
         def closure() -> Tensor:
             nonlocal first
@@ -183,7 +179,10 @@ class Run:
                 first = loss.detach()
             return loss
 
-        if self.ours:
+        if self.solver is not None:
+            first, spent = solver_step(self.solver, task, model, batch)
+            self.work += spent
+        elif self.ours:
             products = self.ours.products
             self.ours.step(closure, self._sampled)  # type: ignore[arg-type]  # torch's stubs want a float
             self.work += self.ours.products - products
