@@ -104,7 +104,7 @@ class Run:
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
         self.solver = self.optimizer if isinstance(self.optimizer, Solver) else None
-        if self.solver is not None:
+        if self.solver:
             self.solver.generator.manual_seed(derive(seed, "noise", 0))
         if self.ours is not None:  # noise within rules is the run's own, as all other chance
             self.ours.seed = derive(seed, "noise", self.ours.seed)
@@ -114,8 +114,7 @@ class Run:
         self.chance = GlobalStream(derive(seed, "chance"), device)
         self.judging = GlobalStream(derive(seed, "judging"), device)
         self.valid = to(task.valid, device)
-        self.step = self.work = self.examples = 0
-        self.cost = 1  # gradient evaluations of the last step
+        self.step, self.work, self.examples, self.cost = 0, 0, 0, 1  # cost: gradient evaluations of the last step
         self.seconds = self.evaluation_seconds = 0.0
         self.batch: Batch = None
         self.before: dict[str, Tensor] | None = None
