@@ -107,7 +107,7 @@ class _Run:
             if not self.converged:
                 break
             verdict = self.tested()
-            reason = f"the gradient's norm is at most {self.tol:g} at {verdict.told}"
+            reason = f"the gradient's norm is at most {self.tol:g}: {verdict.told}"
             if verdict.direction is None or not escape:
                 break
             try:
@@ -170,9 +170,9 @@ class _Run:
         spent = problem.products
         try:
             H = problem.counted(problem.apart(self.point))
-            verdict = second_order_test(H, problem.generator)
+            verdict = second_order_test(H, self.point, problem.generator)
         except RavineError as error:
-            verdict = Verdict(None, f"a point that cannot be tested ({error})")
+            verdict = Verdict(None, f"the second-order test failed: {error}")
         self.test_products += problem.products - spent
         problem.products = spent
         return verdict
