@@ -20,7 +20,7 @@ import torch
 from commands import Done, run
 
 import ravine
-from ravine import data, probes, rules, surfaces, tasks
+from ravine import data, init, probes, rules, surfaces, tasks
 from ravine.assembly import parts
 from ravine.core.composition import COMPOSITIONS
 from ravine.core.record import read
@@ -108,6 +108,7 @@ def test_a_report_loads_neither_torch_nor_scipy(finished):
         ("schedules", sorted(Schedule.registry)),
         ("probes", sorted(probes.Probe.registry)),
         ("surfaces", sorted(surfaces.SURFACES)),
+        ("initializations", sorted(init.Strategy.registry)),
     ],
 )
 def test_lists_show_everything_with_a_name_and_a_word_on_what_it_is(command, kind, names):

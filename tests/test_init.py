@@ -126,6 +126,31 @@ def test_the_truncated_normal_has_the_deviation_asked_for_after_the_cut(cut: flo
     assert peer.std() < 0.089  # what torch leaves of 0.1
 
 
+def _drift(spec: str, activation: str, width: int, depth: int, draws: int) -> tuple[float, float]:
+    """Mean of ln |delta_0|^2 / |delta_D|^2 a layer, and its standard error, of backward passes unrolled by hand."""
+    strategy, draw, found = made(spec), generator(), []
+    for _ in range(draws):
+        delta = torch.randn(width, generator=draw, dtype=F64)
+        first = delta.square().sum().log()
+        for _ in range(depth):
+            w = strategy((width, width), generator=draw, dtype=F64)
+            delta = w.T @ delta
+            if activation == "relu":  # a unit of a wide random net is active with probability 1/2
+                delta = delta * torch.randint(2, (width,), generator=draw)
+        found.append((delta.square().sum().log() - first) / depth)
+    drift = torch.stack(found)
+    return drift.mean().item(), (drift.std() / draws**0.5).item()
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_random_walk_gradients_have_no_drift(activation: str) -> None:
+    """Without the correction a linear layer of width N loses 1 / N of ln |delta|^2, a ReLU layer 5 / (2 N)."""
+    drift, error = _drift(f"random_walk(activation='{activation}')", activation, 24, 40, 300)
+    plain, _ = _drift(f"lecun(gain={1.0 if activation == 'linear' else 2**0.5})", activation, 24, 40, 300)
+    assert abs(drift) < 4 * error + 0.1 / 24  # the paper's formulas are fits; 6 seeds in 100,000
+    assert plain < (-0.8 if activation == "linear" else -2.0) / 24
+
+
 def test_mup_narrows_the_output_with_the_width() -> None:
     for width in (128, 512, 2048):
         w = init.mup((50, width), base_width=128, role="output", generator=generator(), dtype=F64)

@@ -16,13 +16,14 @@ class Kind(StrEnum):
     schedules = "schedules"
     probes = "probes"
     surfaces = "surfaces"
+    initializations = "initializations"
 
 
 def listing(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     json: Annotated[bool, typer.Option("--json", help="Print only JSON.")] = False,
 ) -> None:
-    """List what has a name: tasks, optimizers, schedules, probes or surfaces."""
+    """List what has a name: tasks, optimizers, schedules, probes, surfaces or initializations."""
     from rich.table import Table
 
     rows = _ROWS[kind]()
@@ -74,6 +75,12 @@ def _surfaces() -> list[dict[str, Any]]:
     return [{"name": name, "start": _pair(one.start), "what": one.summary} for name, one in found.items()]
 
 
+def _initializations() -> list[dict[str, Any]]:
+    from ravine.init import Strategy
+
+    return [_declared(member) for member in Strategy.family().values()]
+
+
 def _pair(point: tuple[float, float]) -> str:
     return f"{point[0]:g}, {point[1]:g}"
 
@@ -94,4 +101,5 @@ def _listed(arguments: dict[str, Any]) -> str:
 _ROWS = {
     Kind.tasks: _tasks, Kind.optimizers: _optimizers, Kind.schedules: _schedules, Kind.probes: _probes,
     Kind.surfaces: _surfaces,
+    Kind.initializations: _initializations,
 }  # fmt: skip

@@ -13,7 +13,7 @@ from ravine.init.activations import Activation, Function, activation
 from ravine.init.chain import assumed, chain, is_norm
 from ravine.init.fixup import Fixup
 from ravine.init.flow import Flow
-from ravine.init.parts import Part, parts
+from ravine.init.parts import MATRIX, RECURRENT, Part, parts
 from ravine.init.plan import Plan, Step
 from ravine.init.random_walk import RandomWalk
 from ravine.init.report import Report
@@ -87,12 +87,11 @@ def _flow(model: nn.Module, wanted: Settings, found: list[Part], one: Activation
         return trace(model, example)
     asking = [s for s in wanted.strategies.values() if s.asks or isinstance(s, RandomWalk)]
     if one is not None:
-        matrices = [part for part in found if part.kind in ("matrix", "transposed", "bilinear")]
-        matrices = [part for part in matrices if not isinstance(part.owner, nn.RNNBase | nn.RNNCellBase)]
+        matrices = [part for part in found if part.kind in MATRIX and not isinstance(part.owner, RECURRENT)]
         last = {id(part.parameter) for part in matrices if _linear(part)}
         return assumed([id(p.parameter) for p in matrices], one, last, any(is_norm(m) for m in model.modules()))
     flow = chain(model)
-    if flow is None and asking and any(not isinstance(p.owner, nn.RNNBase) for p in found if p.kind == "matrix"):
+    if flow is None and asking and any(not isinstance(p.owner, RECURRENT) for p in found if p.kind in MATRIX):
         raise RavineError(
             f"'{wanted.text}': the gain depends on the activation behind each layer, which the modules of a "
             f"{type(model).__name__} do not tell; pass example=inputs, so that it is seen, or activation='relu'"
@@ -112,8 +111,8 @@ def _do(step: Step, generator: torch.Generator | None) -> None:
     if step.fill is not None:
         step.fill(p)
     elif step.strategy is not None:
-        drawn_whole = step.part.kind in ("matrix", "transposed", "bilinear")
-        for view, gain in zip(step.part.matrices(step.turned) if drawn_whole else [p], step.gains, strict=True):
+        views = step.part.matrices(step.turned) if step.part.kind in MATRIX else [p]
+        for view, gain in zip(views, step.gains, strict=True):
             role = step.row.role
             view.copy_(step.strategy(tuple(view.shape), role, gain, generator, p.dtype, p.device))
         padding = getattr(step.part.owner, "padding_idx", None)

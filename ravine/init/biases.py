@@ -31,7 +31,7 @@ def output_bias(layer: nn.Module, targets: Tensor, kind: str | None = None) -> T
     `RavineError`, with nothing changed, for a layer without a bias or a frozen one, labels outside the classes, targets
     that do not fit or are not finite, and a variance of zero.
 
-    Goodfellow et al. (2016), section 8.4, p. 305, and eq. 8.24 for precision.
+    Goodfellow et al. (2016), section 8.4, and eq. 8.24 for precision.
 
     >>> layer = torch.nn.Linear(4, 3)
     >>> output_bias(layer, torch.tensor([0, 0, 0, 1, 1, 2, 0, 0])).softmax(0)
@@ -123,7 +123,7 @@ def relu_bias(model: nn.Module, value: float = 0.1, example: Any = None) -> list
 
     A unit with pre-activations of deviation s is then active with probability Phi(value / s) instead of 1/2. Not
     together with random-walk or edge-of-chaos weights, which count on zero biases. `example` as in `apply`, where the
-    modules do not stand in a row. Goodfellow et al. (2016), section 8.4, p. 306.
+    modules do not stand in a row. Goodfellow et al. (2016), section 8.4.
     """
     flow = trace(model, example) if example is not None else chain(model)
     if flow is None:
@@ -146,7 +146,7 @@ def forget_bias(model: nn.Module, value: float = 1.0) -> list[str]:
     """Set the bias of forget gates (LSTM) and update gates (GRU), so that memory lasts; returns the parameters' names.
 
     torch adds two biases to a gate, so bias_ih gets the value and bias_hh zero. The gradient through T steps shrinks by
-    sigmoid(value)^T: 0.73^T for 1 and 0.5^T for 0. Jozefowicz et al., ICML 2015, section 2.2.
+    sigmoid(value)^T: 0.73^T for 1 and 0.5^T for 0. Jozefowicz et al., ICML 2015.
     """
     found = []
     for name, module in _recurrent(model):
@@ -169,7 +169,7 @@ def _recurrent(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def open_gates(layer: nn.Module, openness: float = 0.9) -> Tensor:
     """Set the bias of a layer of sigmoid gates so that they begin open, sigmoid(b) = openness; returns the bias.
 
-    A unit multiplied by a gate that is shut gets no gradient. Goodfellow et al. (2016), section 8.4, p. 306.
+    A unit multiplied by a gate that is shut gets no gradient. Goodfellow et al. (2016), section 8.4.
     """
     if isinstance(openness, bool) or not 0 < openness < 1:
         raise RavineError(f"open_gates: openness must be in (0, 1), got {openness!r}")

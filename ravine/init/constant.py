@@ -13,7 +13,7 @@ from ravine.init.strategy import Drawn, Source, Strategy
 class Constant(Strategy):
     """Constant: one number everywhere, for biases; a matrix of it keeps its units alike for ever.
 
-    A bias of 0.1 lets most ReLU units begin active (Goodfellow et al. 2016, section 8.4, p. 306).
+    A bias of 0.1 lets most ReLU units begin active (Goodfellow et al. 2016, section 8.4).
     """
 
     value: float = 0.1

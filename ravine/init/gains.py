@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 
 from ravine.core.errors import RavineError, unknown
 from ravine.init.activations import Activation, Function, activation
@@ -22,10 +25,10 @@ def gain(f: "str | Function | Activation", preserve: str = "variance", depth: in
     depth: for auto, the number of layers before this one, where the variance is not yet q*; None is the limit.
 
     Raises `RavineError` for an unknown name, and for a function whose derivative is zero or that is zero itself.
-    Glorot and Bengio 2010, eqs. 10 and 11; Schoenholz et al., arXiv 1611.01232, eq. 5; see docs/initialization.md.
+    Glorot and Bengio 2010, eqs. 10 and 11; chi_1 of Schoenholz et al., arXiv 1611.01232; see docs/initialization.md.
 
     >>> round(gain("relu"), 6), round(gain("tanh", preserve="gradient"), 6), gain("sigmoid", preserve="auto")
-    (1.414214, 1.467345, 4.0)
+    (1.414214, 1.467414, 4.0)
     """
     if preserve not in PRESERVED:
         raise unknown("thing to preserve", str(preserve), PRESERVED)
@@ -90,22 +93,28 @@ def edge_after(f: Activation, layers: int) -> Edge:
     return here
 
 
+@lru_cache(256)
 def start(f: Activation, layers: int) -> float:
     """The variance with which pre-activations of a chain of `layers` layers of f begin: 1, or less where 1 is unstable.
 
     Where the variance grows faster than itself, d ln after / d ln q > 1 as for GELU, SiLU and softplus, a deviation of
     it at the first layer is amplified by every other. The start is the first variance on the way from 1 to 0 from
-    which the whole chain amplifies by AMPLIFIED at most.
+    which the whole chain amplifies by AMPLIFIED at most. Fall and growth are smooth in ln q, so a table serves.
     """
-    here, growth = [edge(f)], [0.0]  # the variances on the way, and the sum of ln d ln after / d ln q
+    grid = np.linspace(math.log(SMALLEST) - 3, 0.0, 41)
+    here = [edge(f, math.exp(x)) for x in grid]
+    falls = [math.log(e.after / e.q) for e in here]
+    grows = [math.log(max(_amplifies(f, e), 1e-9)) for e in here]
+    way, growth = [0.0], [0.0]  # ln q, and the sum of ln d ln after / d ln q before it
     first = 0
-    while True:
+    while way[first] > math.log(SMALLEST):
         while len(growth) <= first + layers:
-            growth.append(growth[-1] + math.log(max(_amplifies(f, here[-1]), 1e-9)))
-            here.append(here[-1] if here[-1].after == here[-1].q else edge(f, here[-1].after))
-        if growth[first + layers] - growth[first] <= math.log(AMPLIFIED) or here[first].q < SMALLEST:
-            return here[first].q
+            growth.append(growth[-1] + float(np.interp(way[-1], grid, grows)))
+            way.append(way[-1] + float(np.interp(way[-1], grid, falls)))
+        if growth[first + layers] - growth[first] <= math.log(AMPLIFIED) or way[first] == way[first + 1]:
+            break
         first += 1
+    return math.exp(way[first])
 
 
 def _amplifies(f: Activation, here: Edge) -> float:

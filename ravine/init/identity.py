@@ -17,7 +17,7 @@ class Identity(Strategy):
         W_ij = gain delta_ij;    a kernel has its number in the middle
 
     For recurrent weights of ReLU units with gain 1, or 0.01 where long memory is not needed (Le, Jaitly and Hinton, A
-    simple way to initialize recurrent networks of rectified linear units, arXiv 1504.00941, sections 2 and 4). Nothing
+    simple way to initialize recurrent networks of rectified linear units, arXiv 1504.00941). Nothing
     is random, so outputs beyond the number of inputs are zero.
     """
 

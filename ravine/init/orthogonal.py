@@ -1,6 +1,7 @@
 """Orthogonal initialization."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from ravine.init.strategy import Drawn, Source, Strategy, fans, middle
 
+SMALL = 2**20  # elements up to which a second thread saves less than a twentieth of a second
+
 
 @dataclass(frozen=True)
 class Orthogonal(Strategy):
@@ -16,12 +19,13 @@ class Orthogonal(Strategy):
 
         W W' = gain^2 I where out <= in,    W' W = gain^2 I where out >= in;    complex: unitary
 
-    by QR of a normal matrix, with the signs of R's diagonal made positive (Mezzadri, arXiv math-ph/0609050, eq. 5.3).
+    by QR of a normal matrix, with the signs of R's diagonal made positive (Mezzadri, arXiv math-ph/0609050, section 5).
     `conv='flattened'` takes (out, in * kernel) as the matrix. `conv='delta'` has the orthogonal (out, in) in the middle
     of the kernel and zeros else, which keeps norms through a convolution (Xiao et al., arXiv 1806.05393, Algorithm 1).
-    Computed in float32 for 16 bits; `torch.nn.init.orthogonal_` raises for those and for complex weights.
+    Computed in float32 for 16 bits; `torch.nn.init.orthogonal_` raises for those and for complex weights. Up to 2^20
+    elements the numbers are the same for every number of threads, to the bit; beyond, up to rounding.
 
-    Saxe, McClelland and Ganguli, arXiv 1312.6120, section 3.
+    Saxe, McClelland and Ganguli, arXiv 1312.6120.
     """
 
     gain: float | int | str = 1.0
@@ -41,9 +45,24 @@ class Orthogonal(Strategy):
         return weight
 
 
+@contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """On one thread: how LAPACK rounds depends on their number, and the same seed shall give the same weight."""
+    threads = torch.get_num_threads()
+    if not wanted or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _orthogonal(rows: int, columns: int, source: Source) -> Tensor:
     drawn = source.normal((max(rows, columns), min(rows, columns)), 1.0)
-    q, r = torch.linalg.qr(drawn)
+    with _one_thread(drawn.device.type == "cpu" and drawn.numel() <= SMALL):
+        q, r = torch.linalg.qr(drawn)
     diagonal = r.diagonal()
     q.mul_(torch.where(diagonal == 0, torch.ones_like(diagonal), diagonal.sgn()))
     matrix: Tensor = q if rows >= columns else q.mT

@@ -1,9 +1,8 @@
 """What a model is made of: every parameter once, with its role and the matrices that are packed in it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
@@ -11,6 +10,8 @@ from ravine.core.roles import plain, roles, unwrapped
 from ravine.init.chain import is_norm
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+MATRIX = ("matrix", "transposed", "bilinear")  # kinds
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -152,7 +153,7 @@ def _attention(own: str, p: nn.Parameter, module: nn.Module, role: str) -> Readi
 
 
 def _recurrent(own: str, p: nn.Parameter, module: nn.Module, role: str) -> Reading:
-    if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
+    if not isinstance(module, RECURRENT):
         return None
     gates = gates_of(module)
     if own.startswith("weight_hh"):
@@ -176,15 +177,3 @@ def gates_of(module: nn.Module) -> int:
 def gate(p: Tensor, module: nn.Module, index: int) -> Tensor:
     """The rows of one gate of a packed bias."""
     return p.detach().chunk(gates_of(module))[index]
-
-
-def each_bias(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The biases of a recurrent module."""
-    for own, p in module.named_parameters(recurse=False):
-        if own.startswith("bias"):
-            yield own, p
-
-
-def device_of(part: Part) -> torch.device:
-    """Where a parameter lies."""
-    return part.parameter.device

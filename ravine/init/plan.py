@@ -14,7 +14,7 @@ from ravine.init.flow import Flow, Place
 from ravine.init.gains import Edge, edge, gain, limit, start
 from ravine.init.normal import Normal
 from ravine.init.orthogonal import Orthogonal
-from ravine.init.parts import Part, gate, gates_of
+from ravine.init.parts import MATRIX, RECURRENT, Part, gate, gates_of
 from ravine.init.random_walk import RandomWalk, walking_gain
 from ravine.init.report import LEFT, Row
 from ravine.init.settings import Settings
@@ -69,7 +69,7 @@ class Plan:
             raise _not_understood(part)
         if self.wanted.zero_residual and id(part.parameter) in self.zeroed:
             return self._filled(part, "zeros", nn.init.zeros_, "ends a residual branch, which begins by adding nothing")
-        if part.kind in ("matrix", "transposed", "bilinear"):
+        if part.kind in MATRIX:
             return self._matrix(part, place)
         return self._other(part)
 
@@ -121,7 +121,7 @@ class Plan:
         asks = "random walk" if isinstance(strategy, RandomWalk) else strategy.asks
         if asks is None:
             return None, "", 0.0
-        if isinstance(part.owner, nn.RNNBase | nn.RNNCellBase):
+        if isinstance(part.owner, RECURRENT):
             return self._recurrent_gain(part, asks, shape)
         f = self._behind(part, place)
         behind = f"before {f}" if f.label != "linear" else "no activation behind it"

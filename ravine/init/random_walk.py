@@ -19,7 +19,7 @@ class RandomWalk(Strategy):
 
         W_ij ~ N(0, g^2 / N),  N = fan_in,  g_linear = exp(1 / (2 N)),  g_ReLU = sqrt(2) exp(1.2 / (max(N, 6) - 2.4))
 
-    Sussillo and Abbott, arXiv 1412.6558, eqs. 14 and 16. Other activations take the same correction to second order in
+    Sussillo and Abbott, arXiv 1412.6558. Other activations take the same correction to second order in
     1 / N, which is ours: g = sigma_w exp((3 k - 1) / (4 N)) with k = E f'^4 / (E f'^2)^2 and sigma_w from
     `ravine.init.gain(f, preserve="auto")`; it is exp(1 / (2 N)) for linear f, and exp(1.25 / N) for ReLU.
 

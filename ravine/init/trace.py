@@ -22,8 +22,9 @@ SUMS = {"add", "iadd", "radd"}
 def trace(model: nn.Module, example: Any) -> Flow:
     """The flow of `model` on `example`: a tensor, a tuple of arguments or a dict of them.
 
-    The model runs once, in evaluation mode and without gradients; modes, buffers and random states are as before.
-    Raises `RavineError` where the example is not finite, does not fit, or gives what is not finite.
+    The model runs once, in evaluation mode and without gradients, and all it makes on the way is kept until it is done;
+    modes, buffers and random states are as before. Raises `RavineError` where the example is not finite or does not
+    fit. The values that come out do not matter: the weights of a model that is to be initialized may be anything.
     """
     _check_finite(example, "the example")
     flow = Flow()
@@ -31,7 +32,8 @@ def trace(model: nn.Module, example: Any) -> Flow:
     buffers = {name: copy.deepcopy(buffer) for name, buffer in model.named_buffers()}
     try:
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng(), _Following(flow, model) as following:
+        devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+        with torch.no_grad(), torch.random.fork_rng(devices), _Following(flow, model) as following:
             following.tags = {id(t): (t, Tag(origins=frozenset({None}))) for t in _tensors(example)}
             output = _called(model, example)
             for tensor in _tensors(output):
