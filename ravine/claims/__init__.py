@@ -77,6 +77,9 @@ CLAIMS = (
     "nesterov-doubles-the-exponent",
     "nesterov-stochastic-rate",
     "nesterov-damps-stiff-directions",
+    "nesterov-tolerates-larger-rates",
+    "momentum-on-a-deep-autoencoder",
+    "hessian-free-columns",
     # slide 38
     "delta-bar-delta-on-axes",
     "lr-is-hardest",
@@ -98,6 +101,23 @@ CLAIMS = (
     # slide 43
     "escaping-the-saddle",
     "momentum-overshoots-on-beale",
+    # slides 44 and 45
+    "newton-one-step",
+    "newton-costs-k-cubed",
+    "damped-newton-turns-to-gradient",
+    # slide 46
+    "cg-conjugate-directions",
+    "steepest-descent-zigzags",
+    "cg-ends-after-n-steps",
+    "cg-beats-descent-on-digits",
+    # slides 47 and 48
+    "bfgs-finite-termination",
+    "sign-of-the-direction",
+    "bfgs-tolerates-loose-search",
+    # slide 49
+    "quasi-newton-memory",
+    "lbfgs-is-cg",
+    "lbfgs-within-twice-bfgs",
     # slide 51
     "layers-move-together",
     "large-weights-blow-up-a-step",
@@ -105,6 +125,10 @@ CLAIMS = (
     "batch-norm-identities",
     # slide 53
     "batch-norm-scale-and-shift",
+    # slide 54
+    "coordinate-descent-contraction",
+    "sparse-coding-alternates",
+    "coordinate-descent-on-a-ridge",
     # slide 55
     "polyak-averaging",
     "average-of-a-networks-weights",
