@@ -79,7 +79,6 @@ CLAIMS = (
     "nesterov-damps-stiff-directions",
     "nesterov-tolerates-larger-rates",
     "momentum-on-a-deep-autoencoder",
-    "hessian-free-columns",
     # slide 38
     "delta-bar-delta-on-axes",
     "lr-is-hardest",

@@ -1,9 +1,10 @@
-"""The deep autoencoder of Hinton & Salakhutdinov 2006 on CURVES-R, trained with the momentum of Sutskever et al. 2013."""
+"""The deep autoencoder of Hinton & Salakhutdinov 2006 on CURVES-R, with the momentum of Sutskever et al. 2013."""
 
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -47,11 +48,11 @@ def train(kind: str, top: float, lr: float, updates: int, seed: int, looks: Sequ
     with GlobalStream(derive(seed, "init")):
         model = given.model()
     optimizer = Optimizer(list(model.parameters()), RULES[kind], lr=lr)
-    drawn, curve = batches(given.train, BATCH, generator(seed, "shuffle")), []
+    drawn, curve = batches(given.train, BATCH, generator(seed, "shuffle")), list[tuple[int, float]]()
 
-    def error(images: object) -> float:
+    def error(images: Any) -> float:
         with torch.no_grad(), optimizer.swapped() if kind == "N" and curve else nullcontext():
-            return float(given.judge(model, images))
+            return given.judge(model, images)
 
     for t in range(updates + 1):
         if t in looks or t == updates:

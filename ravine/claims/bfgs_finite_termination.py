@@ -1,5 +1,7 @@
 """Slides 47 and 48: BFGS on a quadratic: the minimum after n line searches, and M = H⁻¹ by then."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,7 @@ def _run(chance: torch.Generator, values: Tensor) -> list[tuple[float, float, fl
             continue
         m = walk.memory["inverse"]
         rests = []
-        for a, b in zip(points[:-1], points[1:], strict=True):
+        for a, b in itertools.pairwise(points):
             s, y = b.x - a.x, b.gradient - a.gradient
             rests.append(float((m @ y - s).norm() / s.norm()))
         away = float((m - inverse).norm() / inverse.norm())
@@ -57,9 +59,11 @@ def _measure(trial: Trial) -> Findings:
     caption = "One run: M is far from H⁻¹ until the last line searches, and equals it, to rounding, after n."
     figure = Figure(caption, [Panel("line searches", "relative size", curves, log="y")])
     return Findings(checks, [figure], [Table("One run", columns, rows)], [
-        "Every pair's secant condition holds to the end because the searches are exact and the function is quadratic; in "
+        "Every pair's secant condition holds to the end because the searches are exact and the function is "
+        "quadratic; in "
         "general only the last pair's does.",
-        "With eigenvalues that are crowded near zero rounding is felt after ten steps already, as in conjugate gradients.",
+        "With eigenvalues that are crowded near zero rounding is felt after ten steps already, as in conjugate "
+        "gradients.",
     ])  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Slide 46: nonlinear conjugate gradients, with resets, train a network in fewer steps than steepest descent."""
 
+from torch import Tensor
+
 from ravine.claims._small_net import Net, digits
 from ravine.claims._solving import Function, Walk
 from ravine.core.claim import Claim, Findings, Table, Trial
@@ -37,16 +39,17 @@ def _measure(trial: Trial) -> Findings:
     x, y, _, _ = digits()
     x = x.double()
 
-    def f(w: object) -> object:
-        return NET.loss(w[None], x, y)[0]  # type: ignore[index]
+    def f(w: Tensor) -> Tensor:
+        return NET.loss(w[None], x, y)[0]
 
-    found = {name: [_run(f, trial, i, spec, target) for i in range(runs)] for name, spec in SPECS.items()}  # type: ignore[arg-type]
+    found = {name: [_run(f, trial, i, spec, target) for i in range(runs)] for name, spec in SPECS.items()}
     slow, fast = found.values()
-    gains = [ratio([a[j] / b[j] for a, b in zip(slow, fast, strict=True)]) for j in (0, 1)]
+    steps = ratio([a[0] / b[0] for a, b in zip(slow, fast, strict=True)])
+    evaluations = ratio([a[1] / b[1] for a, b in zip(slow, fast, strict=True)])
     short = sum(one[0] >= MOST for one in slow)
     checks = [
-        at_least("steps of steepest descent / of CG", gains[0], 5),
-        reported("evaluations of steepest descent / of CG", gains[1]),
+        at_least("steps of steepest descent / of CG", steps, 5),
+        reported("evaluations of steepest descent / of CG", evaluations),
         reported(f"runs of steepest descent of {runs} that are not there after {MOST:,} steps", short),
     ]
     rows = [(name, *(f"{sorted(one[j] for one in some)[runs // 2]:,}" for j in (0, 1))) for name, some in found.items()]
@@ -60,7 +63,8 @@ def _measure(trial: Trial) -> Findings:
     panel = Panel("line search + 1", "training loss (nats)", curves, log="xy")
     return Findings(checks, [Figure(caption, [panel])], [table], [
         "Both use the same line search, to the strong Wolfe conditions, which takes one or two evaluations a step.",
-        "Polak-Ribière+ is β = max(0, β_PR): where β would be negative it goes along the negative gradient again, which is "
+        "Polak-Ribière+ is β = max(0, β_PR): where β would be negative it goes along the negative gradient "
+        "again, which is "
         "the reset that the book speaks of.",
     ])  # fmt: skip
 

@@ -39,7 +39,8 @@ def _runs(kappa: float, chance: np.random.Generator) -> dict[str, list[float]]:
     with localcontext() as context:
         context.prec = 100
         found = {"100 digits": _descents(exact(h), exact(start), N)}
-    return found | {"float64": _descents(h.astype(np.float64), start.astype(np.float64)), "float32": _descents(h, start)}
+    found["float64"] = _descents(h.astype(np.float64), start.astype(np.float64))
+    return found | {"float32": _descents(h, start)}
 
 
 def _steps(norms: list[float]) -> int:
@@ -74,9 +75,11 @@ def _measure(trial: Trial) -> Findings:
 
 
 NOTES = (
-    "Rounding makes directions lose their conjugacy, the sooner the larger κ is, and a direction once searched has to be "
+    "Rounding makes directions lose their conjugacy, the sooner the larger κ is, and a direction once searched "
+    "has to be "
     "searched again. With eigenvalues spread evenly and κ up to 100 the promise is kept in float64 too.",
-    "The gradient is computed afresh from x here. The one that the method carries along goes on to fall when x no longer "
+    "The gradient is computed afresh from x here. The one that the method carries along goes on to fall when x "
+    "no longer "
     "improves.",
 )
 
@@ -88,7 +91,8 @@ claim = Claim(
     source="the deck, slide 46; Goodfellow, Bengio & Courville 2016, sec. 8.6.2; neither says that it is so in exact "
     "arithmetic only",
     claimed=f"at most k = {N} line searches",
-    setting=f"n = {N}, eigenvalues from 1/κ to 1 evenly in the logarithm, κ = 1e2, 1e3, 1e4, random basis and start, 20 "
+    setting=f"n = {N}, eigenvalues from 1/κ to 1 evenly in the logarithm, κ = 1e2, 1e3, 1e4, random basis and "
+    "start, 20 "
     "runs; Hestenes and Stiefel's method on the same matrix with 100 decimal digits, in float64 and in float32.",
     disagreement="D9",
     measure=_measure,

@@ -1,5 +1,6 @@
 """Slide 54: where variables depend on one another, coordinate descent crawls: its rate on (x₁ - x₂)² + α(x₁² + x₂²)."""
 
+import itertools
 import math
 
 import torch
@@ -24,7 +25,7 @@ def _walk(alpha: float, spec: str = "coordinate") -> Walk:
 def _off(alpha: float) -> float:
     """How far x₂ after a sweep / before it is from 1/(1 + α)²: the largest of five sweeps."""
     points = [float(point.x[1]) for point, _ in zip(_walk(alpha), range(6), strict=False)]
-    return max(abs(b / a - (1 + alpha) ** -2) for a, b in zip(points[:-1], points[1:], strict=True))
+    return max(abs(b / a - (1 + alpha) ** -2) for a, b in itertools.pairwise(points))
 
 
 def _sweeps(alpha: float, spec: str = "coordinate") -> int:
@@ -53,7 +54,7 @@ def _measure(trial: Trial) -> Findings:
         Series("coordinate descent", inverse, sweeps, kind="both"), Series("Newton", inverse, newton, kind="both"),
         Series("6.9 / α", inverse, [-math.log(DISTANCE) / 2 * v for v in inverse], kind="reference"),
     ], log="xy")]  # fmt: skip
-    caption = "Left: coordinate descent in the valley x₁ = x₂, α = 0.1. Right: sweeps needed; Newton's method needs one."
+    caption = "Left: coordinate descent in the valley x₁ = x₂, α = 0.1. Right: sweeps needed; Newton needs one."
     return Findings(checks, [Figure(caption, panels)], [table], [
         "A sweep is the exact minimization over x₁ and then over x₂: x₁ ← x₂/(1 + α), x₂ ← x₁/(1 + α).",
     ])  # fmt: skip
@@ -75,7 +76,8 @@ def _path(alpha: float) -> Panel:
 claim = Claim(
     slide=(54,),
     kind="EXACT",
-    statement="Coordinate descent is no good strategy where the value of one variable strongly influences the best value "
+    statement="Coordinate descent is no good strategy where the value of one variable strongly influences the "
+    "best value "
     "of another: on (x₁ - x₂)² + α(x₁² + x₂²) it is very slow for small α, while Newton's method takes one step.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.7.2",
     equation="x₁ ← x₂/(1 + α),   x₂ ← x₁/(1 + α)",

@@ -1,5 +1,6 @@
 """Slide 54, D13: coordinate descent is "guaranteed" to arrive at a minimum: where that holds, and where not."""
 
+import math
 from fractions import Fraction
 
 import torch
@@ -67,7 +68,7 @@ def _measure(trial: Trial) -> Findings:
     turn = max(abs(float(a - b)) for a, b in zip(points[-1], points[-7], strict=True))
     checks: list[Check] = [
         within(f"smooth convex functions of {runs} on which ‖g‖ gets to 1e-8", there, runs, tol=0),
-        at_most("ridge: distance from the minimum after 100 sweeps from (1, 1)", (end[0] ** 2 + end[1] ** 2) ** 0.5, 1e-3,
+        at_most("ridge: distance from the minimum after 100 sweeps from (1, 1)", math.hypot(*end), 1e-3,
                 claimed=0, role="condition"),
         at_most(f"Powell's function: lowest ‖∇f‖ in {sweeps} sweeps", min(norms), 1e-3, claimed=0, role="condition"),
         reported("ridge: f at (1, 1) less at the minimum, which no coordinate lowers", _ridge(*end)),
@@ -88,16 +89,19 @@ def _panel() -> Panel:
         Series("the minimum", [0.0], [0.0], kind="points"),
         Series("another start: (1.4, 0.2)", [1.4, _along(0.2), _along(0.2)], [0.2, 0.2, _along(0.2)], kind="both"),
     ]
-    return Panel("x", "y", series, ground=Ground(floats(axis), floats(axis), z, [0.05, 0.1, 0.2, 0.4, 0.7, 1, 1.4, 1.8]),
-                 limits=[-0.5, 1.5, -0.5, 1.5])  # fmt: skip
+    ground = Ground(floats(axis), floats(axis), z, [0.05, 0.1, 0.2, 0.4, 0.7, 1, 1.4, 1.8])
+    return Panel("x", "y", series, ground=ground, limits=[-0.5, 1.5, -0.5, 1.5])
 
 
 NOTES = (
-    "On the ridge the function falls only along x = y, and no coordinate direction is that one. f is convex and has one "
+    "On the ridge the function falls only along x = y, and no coordinate direction is that one. f is convex and "
+    "has one "
     "minimum; what is lacking is smoothness.",
     "Powell's function has continuous derivatives and is not convex. The points go round six corners of a cube, nearer "
-    "and nearer, where the gradient has the length 2. It is not bounded below, so there is no minimum to arrive at; but "
-    "the points stay where f is about 1, at none of which it is stationary. Fractions are used, since rounding ends the "
+    "and nearer, where the gradient has the length 2. It is not bounded below, so there is no minimum to arrive "
+    "at; but "
+    "the points stay where f is about 1, at none of which it is stationary. Fractions are used, since rounding "
+    "ends the "
     "cycle.",
     "Convergence is known where f has continuous derivatives and each minimum along a coordinate is the only one "
     "(Bertsekas, Nonlinear Programming, sec. 2.7), as with the smooth functions here.",
@@ -106,12 +110,15 @@ NOTES = (
 claim = Claim(
     slide=(54,),
     kind="EXACT",
-    statement="Minimizing over one coordinate after the other, cycling repeatedly through all of them, is guaranteed to "
+    statement="Minimizing over one coordinate after the other, cycling repeatedly through all of them, is "
+    "guaranteed to "
     "arrive at a (local) minimum.",
-    source="Goodfellow, Bengio & Courville 2016, sec. 8.7.2 (p. 321); against it Powell 1973, Mathematical Programming 4, "
+    source="Goodfellow, Bengio & Courville 2016, sec. 8.7.2 (p. 321); against it Powell 1973, Mathematical "
+    "Programming 4, "
     "193-201",
     claimed="a minimum on every function; the literature: only with conditions that the book does not state",
-    setting=f"{20} smooth, strictly convex functions of {N} numbers with ravine's coordinate; |x - y| + (x² + y²)/10 from "
+    setting=f"{20} smooth, strictly convex functions of {N} numbers with ravine's coordinate; |x - y| + (x² + "
+    "y²)/10 from "
     "(1, 1); Powell's function of three numbers, 100 sweeps in exact fractions.",
     disagreement="D13",
     measure=_measure,

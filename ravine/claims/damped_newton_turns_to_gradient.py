@@ -21,7 +21,7 @@ def _case(chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     values = torch.empty(N, dtype=torch.float64).uniform_(0.05, 1, generator=chance)
     values[:NEGATIVE] *= -1
     values[-1] = 1
-    return *matrix(values, chance), values, normal(N, chance)  # type: ignore[return-value]
+    return *matrix(values, chance), values, normal(N, chance)
 
 
 def _steps(h: Tensor, start: Tensor, alphas: list[float]) -> tuple[Tensor, list[Tensor]]:

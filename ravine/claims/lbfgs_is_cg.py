@@ -1,5 +1,6 @@
 """Slide 49: with one pair and exact line searches, L-BFGS goes in the directions of conjugate gradients."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -25,7 +26,7 @@ def _regression(chance: torch.Generator) -> Problem:
 
 def _steps(f: Function, start: Tensor, spec: str) -> Tensor:
     points = [point.x for point, _ in zip(Walk(f, start, spec), range(STEPS + 1), strict=False)]
-    return torch.stack([b - a for a, b in zip(points[:-1], points[1:], strict=True)])
+    return torch.stack([b - a for a, b in itertools.pairwise(points)])
 
 
 def _sines(one: Tensor, other: Tensor) -> list[float]:
@@ -56,12 +57,13 @@ def _measure(trial: Trial) -> Findings:
         reported("quadratics, strong Wolfe instead of exact searches: the same", max(loose)),
     ]  # fmt: skip
     k = range(1, STEPS + 1)
-    curves = [Series(name, k, [max(a, 1e-17) for a in angles], kind="both")
-              for name, angles in (("quadratics, exact searches", quadratic), ("regressions, exact searches", regression),
-                                   ("quadratics, strong Wolfe", loose))]  # fmt: skip
+    shown = {"quadratics, exact searches": quadratic, "regressions, exact searches": regression}
+    shown["quadratics, strong Wolfe"] = loose
+    curves = [Series(name, k, [max(a, 1e-17) for a in angles], kind="both") for name, angles in shown.items()]
     caption = "The largest angle of all runs between the steps of L-BFGS with one pair and of conjugate gradients."
     return Findings(checks, [Figure(caption, [Panel("step", "angle (rad)", curves, log="y")])], [], [
-        "The book starts from M = I in place of the last M. ravine has M = γI, γ = s'y/y'y, which changes the length of the "
+        "The book starts from M = I in place of the last M. ravine has M = γI, γ = s'y/y'y, which changes the "
+        "length of the "
         "direction only, as long as searches are exact.",
         "On functions that are no quadratics the equal formula of β is Hestenes and Stiefel's.",
     ])  # fmt: skip
@@ -75,7 +77,8 @@ claim = Claim(
     source="Goodfellow, Bengio & Courville 2016, sec. 8.6.3 (p. 317); Nocedal & Wright 2006, sec. 7.2, eq. 7.22-7.24",
     equation="m = 1, s'g = 0:   -Mg = γ (-g + (y'g / y's) s)",
     claimed="an angle of 0 at every step",
-    setting=f"Quadratics of {N} numbers, eigenvalues evenly from 0.01 to 1, and logistic regressions of {N} weights; 20 "
+    setting=f"Quadratics of {N} numbers, eigenvalues evenly from 0.01 to 1, and logistic regressions of {N} "
+    "weights; 20 "
     f"of each, random starts, {STEPS} steps; ravine's lbfgs(history=1) and cg(beta='hestenes_stiefel'), float64.",
     measure=_measure,
     seconds=5,

@@ -1,5 +1,7 @@
 """Slide 54: sparse coding by two convex problems in turn, codes and dictionary: block coordinate descent."""
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,7 +74,7 @@ def _measure(trial: Trial) -> Findings:
     x, starts, rounds = _images(), trial.pick(quick=2, normal=5), trial.pick(quick=10, normal=60)
     pairs = trial.pick(quick=50, normal=500)
     courses = [_course(x, trial.numpy("start", i), rounds) for i in range(starts)]
-    rise = max(b / a - 1 for course, _, _ in courses for a, b in zip(course[:-1], course[1:], strict=True))
+    rise = max(b / a - 1 for course, _, _ in courses for a, b in itertools.pairwise(course))
     bent = {which: [_bent(x, trial.numpy("pair", which, i), which) for i in range(pairs)] for which in ("W", "H")}
     mirrored = sum(_objective(x, 0 * w, 0 * h) > _objective(x, -w, -h) for _, w, h in courses)
     ends = [course[-1] for course, _, _ in courses]
@@ -84,9 +86,9 @@ def _measure(trial: Trial) -> Findings:
         within("starts where J at the middle of (W, H) and (-W, -H) exceeds both ends: jointly it is not convex",
                mirrored, starts, tol=0),
         above("share of half rounds in which the objective falls",
-              share(sum(b < a for course, _, _ in courses for a, b in zip(course[:-1], course[1:], strict=True)),
+              share(sum(b < a for course, _, _ in courses for a, b in itertools.pairwise(course)),
                     2 * rounds * starts), 0.9),
-        reported("spread of the objective at the end over the starts, largest / smallest less 1", max(ends) / min(ends) - 1),
+        reported("objective at the end over the starts, largest / smallest less 1", max(ends) / min(ends) - 1),
         reported("share of codes that are zero at the end, first start", float((courses[0][2] == 0).mean())),
     ]  # fmt: skip
     k = [i / 2 for i in range(2 * rounds + 1)]

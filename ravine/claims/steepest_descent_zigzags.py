@@ -40,7 +40,7 @@ def _measure(trial: Trial) -> Findings:
     checks = [
         at_most("|cos| between consecutive gradients of steepest descent: largest", max(cosines), 1e-12, claimed=0),
         at_most(f"line searches of conjugate gradients, of {N} numbers: most", max(conjugate), N, claimed=N),
-        at_least("line searches of steepest descent / of conjugate gradients", 
+        at_least("line searches of steepest descent / of conjugate gradients",
                  ratio([a / b for a, b in zip(descents, conjugate, strict=True)]) if runs > 1
                  else descents[0] / conjugate[0], 0.1 * kappa, claimed="in proportion to κ"),
         *[reported(f"line searches of steepest descent, run {i + 1}", k) for i, k in enumerate(descents)],
@@ -67,11 +67,13 @@ def _panel() -> Panel:
 claim = Claim(
     slide=(46,),
     kind="EXACT",
-    statement="In steepest descent with line searches each direction is at right angles to the one before, which undoes "
+    statement="In steepest descent with line searches each direction is at right angles to the one before, which "
+    "undoes "
     "progress made earlier: a zig-zag; conjugate gradients avoid it.",
     source="Goodfellow, Bengio & Courville 2016, sec. 8.6.2, fig. 8.6",
     equation="line search: ∇J(θ_t)·d_{t-1} = 0;   steepest descent: d_t = -∇J(θ_t)",
-    claimed=f"cos = 0 between consecutive gradients; many times the line searches of conjugate gradients, which take at "
+    claimed="cos = 0 between consecutive gradients; many times the line searches of conjugate gradients, which "
+    "take at "
     f"most n = {N}",
     setting=f"{N} numbers, eigenvalues evenly from 1/κ to 1, κ = {KAPPA:g}, random basis and start, 3 runs; ravine's "
     "steepest_descent and cg with a line search to the minimum, until the distance from the minimum is 1e-6; float64.",
