@@ -50,13 +50,13 @@ def train(kind: str, top: float, lr: float, updates: int, seed: int, looks: Sequ
     optimizer = Optimizer(list(model.parameters()), RULES[kind], lr=lr)
     drawn, curve = batches(given.train, BATCH, generator(seed, "shuffle")), list[tuple[int, float]]()
 
-    def error(images: Any) -> float:
-        with torch.no_grad(), optimizer.swapped() if kind == "N" and curve else nullcontext():
+    def error(images: Any, steps: int) -> float:
+        with torch.no_grad(), optimizer.swapped() if kind == "N" and steps else nullcontext():
             return given.judge(model, images)
 
     for t in range(updates + 1):
         if t in looks or t == updates:
-            curve.append((t, error(given.train)))
+            curve.append((t, error(given.train, t)))
         if t == updates:
             break
         if kind != "SGD":
@@ -67,4 +67,4 @@ def train(kind: str, top: float, lr: float, updates: int, seed: int, looks: Sequ
             return [*curve, (t, math.inf)], math.inf
         torch.autograd.backward(loss)
         optimizer.step()
-    return curve, error(given.test)
+    return curve, error(given.test, updates)

@@ -62,5 +62,5 @@ claim = Claim(
     "so that their direction is known to so many digits only; the textbook's recurrence in float64 does the same. The "
     "product is laid beside the larger of the two curvatures now.",
     measure=_measure,
-    seconds=4,
+    seconds=1,
 )

@@ -101,5 +101,5 @@ claim = Claim(
     setting=f"50 quadratics of {N} numbers with {NEGATIVE} negative eigenvalues, λ_max = 1, random basis and start; "
     "ravine's newton(modify='none'), float64.",
     measure=_measure,
-    seconds=2,
+    seconds=1,
 )

@@ -56,7 +56,7 @@ def _checks(found: Found, full: bool) -> list[Check]:
 
 
 def _measure(trial: Trial) -> Findings:
-    updates = trial.pick(quick=250, normal=4000)
+    updates = trial.pick(quick=100, normal=4000)
     looks = range(0, updates + 1, max(50, updates // 12))
     full = trial.scale == "full"
     found = _best(trial, TUNED if full else FIXED, updates, looks)
@@ -104,5 +104,5 @@ claim = Claim(
     "initialization, cross-entropy minimized, float32; lr 0.05 for SGD and 0.01 with momentum, 4,000 updates, "
     "one seed.",
     measure=_measure,
-    seconds=120,
+    seconds=100,
 )

@@ -78,5 +78,5 @@ claim = Claim(
     setting=f"{N} numbers, eigenvalues evenly from 1/κ to 1, κ = {KAPPA:g}, random basis and start, 3 runs; ravine's "
     "steepest_descent and cg with a line search to the minimum, until the distance from the minimum is 1e-6; float64.",
     measure=_measure,
-    seconds=15,
+    seconds=12,
 )
