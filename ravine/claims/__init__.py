@@ -111,9 +111,9 @@ CLAIMS = (
     "cg-beats-descent-on-digits",
     # slides 47 and 48
     "bfgs-finite-termination",
-    "sign-of-the-direction",
     "bfgs-tolerates-loose-search",
     # slide 49
+    "sign-of-the-direction",
     "quasi-newton-memory",
     "lbfgs-is-cg",
     "lbfgs-within-twice-bfgs",

@@ -52,7 +52,8 @@ def train(kind: str, top: float, lr: float, updates: int, seed: int, looks: Sequ
 
     def error(images: Any, steps: int) -> float:
         with torch.no_grad(), optimizer.swapped() if kind == "N" and steps else nullcontext():
-            return given.judge(model, images)
+            found: float = given.judge(model, images)
+        return found
 
     for t in range(updates + 1):
         if t in looks or t == updates:
