@@ -80,6 +80,8 @@ CLAIMS = (
     "nesterov-doubles-the-exponent",
     "nesterov-stochastic-rate",
     "nesterov-damps-stiff-directions",
+    "nesterov-tolerates-larger-rates",
+    "momentum-on-a-deep-autoencoder",
     # slide 29
     "convex-from-any-start",
     "init-decides-the-outcome",
@@ -130,6 +132,23 @@ CLAIMS = (
     # slide 43
     "escaping-the-saddle",
     "momentum-overshoots-on-beale",
+    # slides 44 and 45
+    "newton-one-step",
+    "newton-costs-k-cubed",
+    "damped-newton-turns-to-gradient",
+    # slide 46
+    "cg-conjugate-directions",
+    "steepest-descent-zigzags",
+    "cg-ends-after-n-steps",
+    "cg-beats-descent-on-digits",
+    # slides 47 and 48
+    "bfgs-finite-termination",
+    "bfgs-tolerates-loose-search",
+    # slide 49
+    "sign-of-the-direction",
+    "quasi-newton-memory",
+    "lbfgs-is-cg",
+    "lbfgs-within-twice-bfgs",
     # slide 51
     "layers-move-together",
     "large-weights-blow-up-a-step",
@@ -137,6 +156,10 @@ CLAIMS = (
     "batch-norm-identities",
     # slide 53
     "batch-norm-scale-and-shift",
+    # slide 54
+    "coordinate-descent-contraction",
+    "sparse-coding-alternates",
+    "coordinate-descent-on-a-ridge",
     # slide 55
     "polyak-averaging",
     "average-of-a-networks-weights",
