@@ -54,6 +54,7 @@ COMPOSERS = {
     "averaging": {"kinds"},
     "nn": {"chain", "tracing", "skips", "heads"},
     "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
+    "claims": {"transferred_features", "transfer_between_equal_halves"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 
