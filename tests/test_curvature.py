@@ -434,7 +434,7 @@ BAD: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     ),
     "once differentiable": (
         lambda model, batch: curvature.hessian(model, rough, batch) @ torch.ones(43, dtype=F64),
-        "the loss cannot be differentiated twice: the operation once_differentiable fails",
+        "the loss cannot be differentiated twice: the function _Once is marked with @once_differentiable",
     ),
 }  # fmt: skip
 

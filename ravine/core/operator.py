@@ -62,6 +62,8 @@ class Operator:
                 f"shapes do not match: an operator of shape {self.shape} acts on vectors ({self.size},) or blocks "
                 f"({self.size}, k), got {tuple(v.shape)}"
             )
+        if not v.numel():
+            raise RavineError(f"a block of no vectors has no product: give ({self.size}, k) with k of 1 at least")
         if v.dtype != self.dtype or v.device != self.device:
             raise RavineError(
                 f"an operator of {self.dtype} on {self.device} acts on vectors of the same kind, got {v.dtype} on "
@@ -71,6 +73,10 @@ class Operator:
     def __add__(self, other: "Operator") -> "Operator":
         self._compare(other)
         return self._made(lambda v: self._apply(v) + other._apply(v))
+
+    def __radd__(self, other: int) -> "Operator":
+        """0 + A, with which `sum` starts."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def __sub__(self, other: "Operator") -> "Operator":
         return self + (-1.0) * other
@@ -82,6 +88,13 @@ class Operator:
 
     def __mul__(self, factor: Scalar) -> "Operator":
         return self.__rmul__(factor)
+
+    def __truediv__(self, by: Scalar) -> "Operator":
+        if not isinstance(by, int | float):
+            return NotImplemented
+        if by == 0:
+            raise RavineError("an operator cannot be divided by 0")
+        return self._made(lambda v: self._apply(v) / by)
 
     def __neg__(self) -> "Operator":
         return (-1.0) * self

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _NARROW, _FINE = 100, 8  # a bell is a hundredth of the range wide, and drawn by that many points
 _TOLD = 0.01  # of the largest |eigenvalue|: the share below minus this is told, as by `survey`
-_LINEAR = 1e-4  # the share of the largest |eigenvalue| up to which the axis of the right panel is linear
+_LINEAR = 1e-4  # the share of the largest |eigenvalue| up to which the axis of the right panel is linear, at least
 
 
 def plot_spectrum(
@@ -24,7 +24,8 @@ def plot_spectrum(
 ) -> "Figure":
     """Left the density on a logarithmic axis, each eigenvalue spread to a bell of standard deviation `width` (a
     hundredth of the range unless given); right the share of eigenvalues up to x, on an axis that is logarithmic on
-    either side of zero. Bands are the 95 % intervals. It is written to `path` where that is given.
+    either side of zero, and no finer there than `resolution`, within which no places are told apart. Bands are the 95 %
+    intervals. It is written to `path` where that is given.
     """
     from matplotlib.figure import Figure
 
@@ -68,30 +69,32 @@ def _places(found: Spectrum, width: float) -> Tensor:
 
 def _shares(axes: "Axes", found: Spectrum) -> None:
     largest = float(found.nodes.abs().max()) or 1.0
+    linear = max(_LINEAR * largest, found.resolution)
     x = torch.cat([found.nodes[:1] - 0.2 * largest, found.nodes, found.nodes[-1:] + 0.2 * largest])
     share = found.cumulative(x)
     assert isinstance(share, Tensor)
     look = style(1)
-    axes.set_xscale("symlog", linthresh=_LINEAR * largest, linscale=0.6)
+    axes.set_xscale("symlog", linthresh=linear, linscale=0.6)
     low, high = (share - found.error).clamp(min=0), (share + found.error).clamp(max=1)
     axes.fill_between(x, low, high, step="post", color=look.color, alpha=0.2, lw=0)
     axes.step(x, share, where="post", color=look.color, lw=1.6)
-    _decades(axes, largest, float(found.nodes[0]), float(found.nodes[-1]))
+    _decades(axes, largest, linear, float(found.nodes[0]), float(found.nodes[-1]))
     axes.set_ylim(-0.02, 1.04)
-    axes.set_xlabel(f"eigenvalue (linear up to {_LINEAR * largest:.0e})")
+    coarse = ", the resolution" if found.resolution > _LINEAR * largest else ""
+    axes.set_xlabel(f"eigenvalue (linear up to {linear:.2g}{coarse})")
     axes.set_ylabel("share of eigenvalues up to here")
-    cut = (_TOLD if found.resolution > _LINEAR * largest else _LINEAR) * largest
+    cut = max(_TOLD * largest, found.resolution) if coarse else _LINEAR * largest
     negative = found.below(-cut)
     told = f"{100 * float(negative.value):.3g} ± {100 * float(negative.error):.2g} % below {-cut:.0e}"
     axes.set_title(told, fontsize=10, loc="left")
 
 
-def _decades(axes: "Axes", largest: float, low: float, high: float) -> None:
+def _decades(axes: "Axes", largest: float, linear: float, low: float, high: float) -> None:
     """Ticks at zero and at every second power of ten: a symmetric logarithmic axis crowds them."""
     top = math.floor(math.log10(largest))
-    powers = [10.0**e for e in (top - 2, top)]
+    powers = [10.0**e for e in (top - 2, top) if 10.0**e >= linear]
     places = [-p for p in reversed(powers) if low <= -p] + [0.0] + [p for p in powers if p <= high]
     axes.set_xticks(places)
     axes.minorticks_off()
     edge = 0.15 * largest
-    axes.set_xlim(low - edge if low < 0 else -_LINEAR * largest, high + edge if high > 0 else _LINEAR * largest)
+    axes.set_xlim(low - edge if low < 0 else -linear, high + edge if high > 0 else linear)

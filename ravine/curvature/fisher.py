@@ -145,7 +145,7 @@ class _Numbered:
 
 
 def _numbered(data: Data) -> Data:
-    return Data(_Numbered(data.source), lambda numbered: examples(numbered[1], data.size), data.single)
+    return Data(_Numbered(data.source), lambda numbered: examples(numbered[1], data.size), data.single, data.hint)
 
 
 def _from_factors(rows: Rows, factors: Tensor) -> Curve:

@@ -37,7 +37,7 @@ def gauss_newton(
     those of `ravine.curvature.hessian`.
     """
     problem, source = Problem(model, params), batches(data, size)
-    check_loss(problem, source, lambda model, batch: criterion(forward(model, batch), batch))
+    check_loss(problem, source, lambda model, batch: criterion(forward(model, batch), batch), twice=True)
 
     def make(batch: Any) -> Product:
         return checked(lambda: product_of(problem, forward, criterion, batch))

@@ -41,7 +41,7 @@ def hessian(
     True
     """
     problem, source = Problem(model, params), batches(data, size)
-    check_loss(problem, source, loss)
+    check_loss(problem, source, loss, twice=True)
 
     def make(batch: Any) -> Product:
         def scalar(values: tuple[Tensor, ...]) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ravine.curvature.twice import refuse_once
+
 Values = tuple[Tensor, ...]
 Product = Callable[[Values], Values]
 Scalar = Callable[[Values], Tensor]
@@ -118,7 +120,9 @@ def taken_apart(function: Callable[..., Any], *at: Any) -> Callable[..., Any]:
 def _reverse(loss: Scalar, at: Values) -> Product:
     values = tuple(value.detach().requires_grad_() for value in at)
     with torch.enable_grad():
-        gradient = torch.autograd.grad(loss(values), values, create_graph=True, materialize_grads=True)
+        value = loss(values)
+        refuse_once(value)
+        gradient = torch.autograd.grad(value, values, create_graph=True, materialize_grads=True)
     curved = [(g, i) for i, g in enumerate(gradient) if g.requires_grad]
 
     def product(v: Values) -> Values:

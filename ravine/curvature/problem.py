@@ -13,7 +13,7 @@ from ravine.core.errors import RavineError, unknown
 from ravine.core.roles import named_parameters, unwrapped
 from ravine.engine.twice import twice_differentiable
 
-Params = str | Sequence[str] | Sequence[nn.Parameter] | None
+Params = str | nn.Parameter | Sequence[str] | Sequence[nn.Parameter] | None
 Values = tuple[Tensor, ...]
 
 
@@ -40,10 +40,17 @@ class Problem:
         self.model = unwrapped(model)
         self._within = _Within(self.model)
         self.named = _chosen(self.model, params)
-        self._names = [f"model.{name}" for name in _raw_names(self.model, self.named)]
+        raw = _raw_names(self.model, self.named)
+        self._names = [f"model.{name}" for name in raw]
+        self._homes = [_home(self.model, name) for name in raw]
         first = next(iter(self.named.values()))
         self.dtype, self.device = first.dtype, first.device
         for name, p in self.named.items():
+            if p.dtype.is_complex:
+                raise RavineError(
+                    f"curvature is that of real parameters, and {name} is {p.dtype}: hold its real and imaginary parts "
+                    "as two parameters (torch.view_as_complex joins them), or choose others by params="
+                )
             if p.dtype != self.dtype or p.device != self.device:
                 raise RavineError(
                     f"parameters of different kinds: {name} is {p.dtype} on {p.device}, others {self.dtype} on "
@@ -60,10 +67,28 @@ class Problem:
         return tuple(p.detach() for p in self.named.values())
 
     def version(self) -> tuple[Any, ...]:
-        """Changes whenever a parameter or a buffer has been written to."""
+        """Changes whenever a parameter or a buffer has been written to, or another tensor stands in its place."""
+        self._found_again()
         tensors = [*self.named.values(), *self.model.parameters(), *self.model.buffers()]
         modes = tuple(module.training for module in self.model.modules())
-        return tuple((t.data_ptr(), t._version) for t in tensors), modes
+        return tuple((id(t), t.data_ptr(), t._version) for t in tensors), modes
+
+    def sums(self) -> list[float]:
+        """A sum over each parameter and buffer: writing to `.data` changes no version. It reads the weights once."""
+        with torch.no_grad():
+            found = [t.sum() for t in (*self.named.values(), *self.model.parameters(), *self.model.buffers())]
+            return [float(one) for one in torch.stack([one.to(self.device, torch.float64) for one in found]).tolist()]
+
+    def _found_again(self) -> None:
+        """Take parameters that have been put in the place of others since."""
+        for (name, old), (module, key) in zip(list(self.named.items()), self._homes, strict=True):
+            new = module._parameters.get(key)
+            if new is old:
+                continue
+            if new is None or (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
+                now = "is gone" if new is None else f"is {tuple(new.shape)}, {new.dtype}, {new.device} now"
+                raise RavineError(f"the parameter {name} {now}, but the operator was made of another: make it anew")
+            self.named[name] = new
 
     def call(self, function: Callable[..., Any], values: Values, *arguments: Any) -> Any:
         """`function(model, *arguments)` with `values` in the place of the parameters."""
@@ -91,8 +116,8 @@ def _chosen(model: nn.Module, params: Params) -> dict[str, nn.Parameter]:
                 "choose them by params="
             )
         return found
-    if isinstance(params, str):
-        params = [params]
+    if isinstance(params, str | Tensor):
+        params = [params]  # type: ignore[assignment]
     found = {}
     for one in params:
         if isinstance(one, Tensor):
@@ -118,6 +143,12 @@ def _raw_names(model: nn.Module, named: dict[str, nn.Parameter]) -> list[str]:
     return [by_identity[id(p)] for p in named.values()]
 
 
+def _home(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds a parameter, and its name there."""
+    path, _, key = name.rpartition(".")
+    return model.get_submodule(path), key
+
+
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
     """Inside, kernels have second derivatives, and evaluating the model leaves its buffers as they are.
@@ -136,12 +167,21 @@ def at_rest(model: nn.Module) -> Iterator[None]:
                 module.track_running_stats = False
                 stack.callback(setattr, module, "track_running_stats", True)
         kept = [(buffer, buffer.clone(), buffer._version) for buffer in model.buffers()]
-        stack.callback(_restore, kept)
+        stack.callback(_restore, kept, [(module, dict(module._buffers)) for module in model.modules()])
         yield
 
 
-def _restore(kept: Sequence[tuple[Tensor, Tensor, int]]) -> None:
+def _restore(
+    kept: Sequence[tuple[Tensor, Tensor, int]], held: Sequence[tuple[nn.Module, dict[str, Tensor | None]]]
+) -> None:
+    """Buffers as they were, what forward has written to them or put in their place."""
+    for module, before in held:
+        if any(module._buffers.get(name) is not buffer for name, buffer in before.items()) or len(before) != len(
+            module._buffers
+        ):
+            module._buffers.clear()
+            module._buffers.update(before)
     with torch.no_grad():
-        for buffer, before, version in kept:
+        for buffer, copy, version in kept:
             if buffer._version != version:
-                buffer.copy_(before)
+                buffer.copy_(copy)

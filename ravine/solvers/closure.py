@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
+from ravine.curvature.twice import refuse_once
 from ravine.engine.twice import twice_differentiable
 from ravine.solvers.base import Part, Point, Problem
 from ravine.solvers.graph import check_loss, products
@@ -84,6 +85,8 @@ class ClosureProblem(Problem):
                     "the loss does not depend on the parameters through operations that torch can differentiate: the "
                     "closure must compute it inside, without no_grad or detach"
                 )
+            if self.curved:
+                refuse_once(loss)
             gradients = torch.autograd.grad(loss, self.parameters, create_graph=self.curved, materialize_grads=True)
             return loss, list(gradients)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
 from ravine.curvature.function import of_function
+from ravine.curvature.twice import refuse_once
 from ravine.engine.twice import twice_differentiable
 from ravine.solvers.base import Point, Problem
 from ravine.solvers.graph import check_loss, products
@@ -31,6 +32,8 @@ class FunctionProblem(Problem):
             value = self._scalar(made)
             if not made.requires_grad:
                 raise RavineError("f(x) does not depend on x through operations that torch can differentiate")
+            if self.curved:
+                refuse_once(value)
             (gradient,) = torch.autograd.grad(value, leaf, create_graph=self.curved, materialize_grads=True)
         if self.curved:
             self._graph = (x, leaf, made, gradient)
