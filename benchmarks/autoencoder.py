@@ -6,10 +6,11 @@
 machine's pace meets all alike. The time is the process's CPU time, without judging. What is judged is the training
 error: the squared error summed over pixels, the mean over all 10,000 images.
 
-Nesterov is that of Sutskever et al. (2013): mu_t = min(1 - 2^(-1 - log2(floor(t / 250) + 1)), 0.99), the gradient taken
-at theta + mu_t v, and momentum 0.9 over the last tenth of the time; the best of three learning rates counts. The
-question is in what share of the time K-FAC reaches the error that Nesterov ends with. A seed that is in the file
-already is not run again.
+Nesterov is that of Sutskever et al. (2013): mu_t = min(1 - 2^(-1 - log2(floor(t / 250) + 1)), 0.99), the gradient
+taken at theta + mu_t v, and momentum 0.9 over the last tenth of the time; the best of three learning rates counts.
+The floor of K-FAC's damping was chosen on seed 9, which is not among those that are reported. The question is in what
+share of the time K-FAC reaches the error that Nesterov ends with. A seed that is in the file already is not run
+again.
 """
 
 import argparse
@@ -172,7 +173,7 @@ def main() -> None:
     torch.set_num_threads(1)
     task = ravine.task("autoencoder-curves")
     solvers = {
-        "kfac": ("kfac", 500), "ekfac": ("ekfac", 500), "lbfgs": ("lbfgs", 10_000),
+        "kfac": ("kfac(least=0.003)", 500), "ekfac": ("ekfac", 500), "lbfgs": ("lbfgs", 10_000),
         "hessian_free": ("hessian_free(most=50, share=0.25)", 2000),
     }  # fmt: skip
     kept = json.loads(given.out.read_text()) if given.out.exists() else {}

@@ -37,7 +37,7 @@ class System:
     def weighed(self, r: Tensor) -> tuple[Tensor, float]:
         """z = inverse r, and rᵀ z."""
         z = self.inverse(r)
-        product = float(r @ z)
+        product = float(r @ z) or float(r.double() @ z.double())  # squares of float32 numbers may underflow
         if product < 0 or not math.isfinite(product) or (product == 0 and bool(r.any())):
             raise RavineError(f"precondition is not positive definite: rᵀ M r is {product:.3g} for some r")
         return z, product
@@ -68,6 +68,8 @@ def cg(system: System, b: Tensor) -> Steps:
     while rz > 0:
         image = system.times(p)
         length = float(p @ p)
+        if not length:  # squares below the smallest number: x is as exact as it can be
+            return
         curvature = float(p @ image) / length
         # Products are as exact as eps times the norm: what is smaller in size has no sign.
         least = 4 * torch.finfo(b.dtype).eps * system.scale

@@ -8,6 +8,7 @@ from ravine.tasks.reference import resolve
 
 TASKS = {
     "digits-mlp": "ravine.tasks.digits:mlp",
+    "digits-mlp-full": "ravine.tasks.digits:mlp_full",
     "digits-cnn": "ravine.tasks.digits:cnn",
     "fashion-mlp": "ravine.tasks.fashion:mlp",
     "moby-lm": "ravine.tasks.moby:lm",

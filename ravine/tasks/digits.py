@@ -54,16 +54,22 @@ def _cnn() -> nn.Module:
     )
 
 
-def _digits(name: str, model: Callable[[], nn.Module]) -> Task:
+def _digits(name: str, model: Callable[[], nn.Module], batch_size: int | None = 64) -> Task:
     train, valid, test = _splits()
     return supervised(
-        name=name, model=model, criterion=nn.CrossEntropyLoss(), train=train, valid=valid, test=test, batch_size=64
+        name=name, model=model, criterion=nn.CrossEntropyLoss(), train=train, valid=valid, test=test,
+        batch_size=batch_size or len(train[0]),
     )  # fmt: skip
 
 
 def mlp() -> Task:
     """Handwritten digits 8x8, an MLP 64-64-64-10 (accuracy)."""
     return _digits("digits-mlp", _mlp)
+
+
+def mlp_full() -> Task:
+    """Handwritten digits 8x8, the task digits-mlp with all 8,973 examples in every batch (accuracy)."""
+    return _digits("digits-mlp-full", _mlp, None)
 
 
 def cnn() -> Task:
