@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ravine.loop import train as train
     from ravine.optimizer import Optimizer as Optimizer
     from ravine.racing.race import race as race
+    from ravine.solvers.minimizing import minimize as minimize
     from ravine.stopping import early_stopping as early_stopping
     from ravine.tasks import task as task
 
@@ -33,6 +34,7 @@ _HOMES = {
     "chain": "ravine.core.rule",
     "early_stopping": "ravine.stopping",
     "groups": "ravine.assembly",
+    "minimize": "ravine.solvers.minimizing",
     "parse": "ravine.core.spec",
     "race": "ravine.racing.race",
     "supervised": "ravine.core.supervised",
@@ -41,7 +43,7 @@ _HOMES = {
 }
 _ROOMS = (
     "averaging", "checks", "curvature", "data", "init", "nn", "optim", "probes", "racing", "report", "rules",
-    "schedules", "strategies", "surfaces", "tasks", "tune",
+    "schedules", "solvers", "strategies", "surfaces", "tasks", "tune",
 )  # fmt: skip
 
 __all__ = [*_HOMES, *_ROOMS]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ravine.assembly import parts
+from ravine.assembly import check
 from ravine.core.batches import length
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError
@@ -105,7 +105,7 @@ def anatomy(
     if checkpoint is not None and optimizer is not None:
         raise RavineError("the weights are those of a checkpoint or of training: give one of the two")
     if optimizer is not None:
-        parts(optimizer)
+        check(optimizer)
     model = fresh(task, seed, device) if checkpoint is None else stored(task, checkpoint, device)
     _check_size(model, top, samples, most)
     where = "initial weights" if checkpoint is None else f"weights of {Path(checkpoint).name}"

@@ -12,8 +12,11 @@ from ravine.core.errors import RavineError, unknown
 from ravine.core.roles import ROLES, named_parameters, roles
 from ravine.core.rule import Rule
 from ravine.core.spec import Group, Spec, parse
+from ravine.core.task import Task
 from ravine.optimizer import Optimizer
 from ravine.schedules import Schedule, make_schedule
+from ravine.solvers.solver import Solver
+from ravine.solving import make_solver, solver_call
 
 REST = "rest"
 
@@ -28,9 +31,18 @@ class Part:
     role: str | None
 
 
+def check(spec: Spec | str) -> None:
+    """Raise unless `spec` means something: rules for all parameters or by roles, or a solver."""
+    spec = parse(spec) if isinstance(spec, str) else spec
+    if solver_call(spec) is None:
+        parts(spec)
+
+
 def parts(spec: Spec | str) -> list[Part]:
-    """The meaning of every group of `spec`; everything in it is checked."""
+    """The meaning of every group of `spec`, which is made of rules; everything in it is checked."""
     spec = plain(parse(spec) if isinstance(spec, str) else spec)
+    if (call := solver_call(spec)) is not None:
+        raise RavineError(f"'{call.name}' is a solver, which moves all parameters as one vector: a rule is needed here")
     named = [group.role for group in spec.groups]
     if len(named) > 1 and None in named:
         raise RavineError(f"'{spec}' has several groups: each needs a role ({', '.join((*ROLES, REST))})")
@@ -52,13 +64,19 @@ def _part(group: Group) -> Part:
     return Part(rule, lr, make_schedule(group.schedules), group.role)
 
 
-def assemble(spec: Spec | str, model: nn.Module, horizon: int, nonfinite: str = "raise") -> Optimizer:
-    """The optimizer that `spec` describes on the trainable parameters of `model`.
+def assemble(
+    spec: Spec | str, model: nn.Module, horizon: int, nonfinite: str = "raise", task: Task | None = None
+) -> Optimizer | Solver:
+    """The optimizer or solver that `spec` describes on the trainable parameters of `model`.
 
     `horizon` is the length of the run in gradient evaluations, for schedules that leave theirs open: they get the
     number of steps that rules make of so many, which is less where a step takes more than one. Raises `RavineError`
-    where a role of the spec has no parameters in this model, or a parameter has no group.
+    where a role of the spec has no parameters in this model, or a parameter has no group. A solver that looks at
+    outputs takes forward, criterion and sample from the `task`.
     """
+    spec = parse(spec) if isinstance(spec, str) else spec
+    if (call := solver_call(spec)) is not None:
+        return make_solver(call, model, task)
     meaning = parts(spec)
     trainable = {name: p for name, p in named_parameters(model).items() if p.requires_grad}
     if not trainable:

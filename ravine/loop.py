@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ravine.assembly import assemble, parts
+from ravine.assembly import assemble, check
 from ravine.core.batches import Batch, batches, to
 from ravine.core.composition import Composition
 from ravine.core.declared import check_value
@@ -24,6 +24,8 @@ from ravine.core.spec import Group, Spec, parse
 from ravine.core.task import Task
 from ravine.optimizer import Optimizer
 from ravine.resume import Folder
+from ravine.solvers.solver import Solver
+from ravine.solving import solver_step
 
 EVALUATIONS = 50
 Make = Callable[[nn.Module], torch.optim.Optimizer]
@@ -42,7 +44,7 @@ def train(
 ) -> Iterator[Moment]:
     """Train on `task` and yield a moment at every point of the evaluation grid, from 0 to `steps`.
 
-    optimizer: a rule (with `lr`), a spec, or a function from the model to any torch optimizer.
+    optimizer: a rule (with `lr`), a spec (of a solver too), or a function from the model to any torch optimizer.
     steps: the budget in gradient evaluations at the task's batch size; an optimizer that takes two a step makes half
         as many steps.
     every: gradient evaluations between two moments; a fiftieth of the budget unless given.
@@ -64,7 +66,7 @@ def train(
     every = max(1, steps // EVALUATIONS) if every is None else every
     check_value("every", every, int, "[1, inf)")
     check_value("seed", seed, int, "[0, inf)")
-    spec, make = _optimizer(optimizer, lr, steps)
+    spec, make = _optimizer(optimizer, lr, steps, task)
     probes = tuple(probes)
     for probe in probes:
         if not isinstance(probe, Probe):
@@ -101,10 +103,13 @@ class Run:
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
+        self.solver = self.optimizer if isinstance(self.optimizer, Solver) else None
+        if self.solver is not None:
+            self.solver.generator.manual_seed(derive(seed, "noise", 0))
         if self.ours is not None:  # noise within rules is the run's own, as all other chance
             self.ours.seed = derive(seed, "noise", self.ours.seed)
         self.own = self.ours is not None and self.ours.wants("product")  # the optimizer takes the gradient
-        self.varies = self.own or (self.ours is not None and self.ours.wants("sampled"))  # in what a step costs
+        self.varies = self.own or self.solver or (self.ours and self.ours.wants("sampled"))  # in what a step costs
         self._check_sampling()
         self.chance = GlobalStream(derive(seed, "chance"), device)
         self.judging = GlobalStream(derive(seed, "judging"), device)
@@ -162,6 +167,11 @@ class Run:
         self.batch = batch = to(next(self._batches), self.device)
         first: Tensor | None = None
         before = self.work
+        if self.solver is not None:
+            loss, self.cost = solver_step(self.solver, task, model, batch)
+            self.work, self.step = before + self.cost, self.step + 1
+            self.examples += task.examples(batch)
+            return loss
 
         def closure() -> Tensor:
             nonlocal first
@@ -271,7 +281,7 @@ def _ended(moment: Moment, last: bool) -> str | None:
 _COLUMNS = ("step", "work", "examples", "loss", "metric", "observed")
 
 
-def _optimizer(optimizer: Any, lr: float | None, steps: int) -> tuple[str, Make]:
+def _optimizer(optimizer: Any, lr: float | None, steps: int, task: Task) -> tuple[str, Make]:
     """The optimizer as text for the record, and the function that makes it for a model."""
     if isinstance(optimizer, Composition) or (isinstance(optimizer, type) and issubclass(optimizer, Rule)):
         optimizer = optimizer()  # ravine.rules.Adam and ravine.rules.adamw as they stand
@@ -281,9 +291,9 @@ def _optimizer(optimizer: Any, lr: float | None, steps: int) -> tuple[str, Make]
         optimizer = parse(optimizer)
     if isinstance(optimizer, Spec):
         spec = optimizer if lr is None else optimizer.with_lr(lr)
-        parts(spec)
+        check(spec)
         # A loss that is not finite ends the run as diverged; there is no need to look at every gradient beforehand.
-        return str(spec), lambda model: assemble(spec, model, steps, nonfinite="ignore")
+        return str(spec), lambda model: assemble(spec, model, steps, "ignore", task)
     if callable(optimizer) and lr is not None:
         raise RavineError("lr is given beside a function that makes the optimizer: set it there")
     if callable(optimizer):

@@ -24,6 +24,8 @@ TIERS = (
     ("rules", "schedules", "init", "data", "report", "nn"),
     ("engine",),
     ("optimizer", "curvature"),
+    ("solvers",),
+    ("solving",),
     ("optim", "assembly", "averaging", "probes", "resume", "stopping"),
     ("tasks", "loop"),
     ("weights",),
@@ -58,6 +60,9 @@ COMPOSERS = {
     "averaging": {"kinds"},
     "nn": {"chain", "tracing", "skips", "heads"},
     "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
+    "solvers": {
+        "solver", "named", "outputs", "layerwise", "kfac", "ekfac", "hessian_free", "levenberg_marquardt", "networks",
+    },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -83,7 +83,7 @@ def test_what_a_built_in_task_is_can_be_said_without_its_data(name: str, monkeyp
     assert text[0].isupper()
 
 
-@pytest.mark.parametrize("name", ["fashion-mlp", "moby-lm"])
+@pytest.mark.parametrize("name", ["fashion-mlp", "moby-lm", "autoencoder-mnist", "autoencoder-faces"])
 def test_data_that_are_not_there_are_asked_for(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAVINE_DATA", str(tmp_path))
     message = said(lambda: ravine.task(name))

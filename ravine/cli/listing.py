@@ -45,11 +45,14 @@ def _tasks() -> list[dict[str, Any]]:
 
 
 def _optimizers() -> list[dict[str, Any]]:
-    from ravine import rules
+    from ravine import rules, solving
 
     return [
         {"name": name, "default_lr": lr, "arguments": _listed(arguments), "what": what}
-        for name, lr, arguments, what in rules.catalogue()
+        for name, lr, arguments, what in (
+            *rules.catalogue(),
+            *((name, None, arguments, what) for name, arguments, what in solving.catalogue()),
+        )
     ]
 
 

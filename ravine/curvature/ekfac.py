@@ -46,7 +46,7 @@ def ekfac(
         for gradients in one.gradients:
             for name, a in inputs.items():
                 g = torch.cat([g @ bases[name].QG for g in gradients[name]], 1)
-                bases[name].S.add_(_squares(g, a), alpha=one.size / passes.total)
+                bases[name].S.add_(squares(g, a), alpha=one.size / passes.total)
 
     passes.each(see)
     return Kronecker(passes.problem, {name: bases[name] for name in passes.layers}, passes.left_out)
@@ -57,8 +57,11 @@ def _basis(found: Factors) -> Eigenbasis:
     return Eigenbasis(found.place, QA, QG, found.A.new_zeros(found.place.shape))
 
 
-def _squares(g: Tensor, a: Tensor) -> Tensor:
-    """Σ_n (Σ_t g_nt a_ntᵀ)², number by number."""
+def squares(g: Tensor, a: Tensor) -> Tensor:
+    """Σ_n (Σ_t g_nt a_ntᵀ)², number by number, of g (examples, positions, outputs) and a (examples, positions, inputs).
+
+    That is, the sum of the squares of the examples' gradients in a layer's weights.
+    """
     if g.shape[1] == 1:
         return g[:, 0].square().T @ a[:, 0].square()
     step = max(1, _AT_ONCE // (g.shape[2] * a.shape[2]))

@@ -1,11 +1,11 @@
 """The generalized Gauss-Newton matrix of a loss that is a criterion of the model's outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp
+from torch.func import jvp, vjp
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from ravine.core.operator import Operator
@@ -40,16 +40,28 @@ def gauss_newton(
     check_loss(problem, source, lambda model, batch: criterion(forward(model, batch), batch))
 
     def make(batch: Any) -> Product:
-        def curved(z: Any) -> Callable[[Any], Any]:
-            leaves, shape = tree_flatten(z)
-            product = hessian_product(
-                lambda values: criterion(tree_unflatten(list(values), shape), batch).reshape(()), tuple(leaves)
-            )
-            return lambda u: tree_unflatten(list(product(tuple(tree_leaves(u)))), shape)
-
-        return checked(lambda: through_outputs(problem, forward, curved, batch))
+        return checked(lambda: product_of(problem, forward, criterion, batch))
 
     return mapped(problem, source, make, keep)
+
+
+def product_of(
+    problem: Problem,
+    forward: Callable[[nn.Module, Any], Any],
+    criterion: Callable[[Any, Any], Tensor],
+    batch: Any,
+    at: Values | None = None,
+) -> Product:
+    """v -> G v on one batch, at the values `at`, or at the parameters for as long as they are not written to."""
+
+    def curved(z: Any) -> Callable[[Any], Any]:
+        leaves, shape = tree_flatten(z)
+        product = hessian_product(
+            lambda values: criterion(tree_unflatten(list(values), shape), batch).reshape(()), tuple(leaves)
+        )
+        return lambda u: tree_unflatten(list(product(tuple(tree_leaves(u)))), shape)
+
+    return through_outputs(problem, forward, curved, batch, at)
 
 
 def through_outputs(
@@ -57,9 +69,10 @@ def through_outputs(
     forward: Callable[[nn.Module, Any], Any],
     curved: Callable[[Any], Callable[[Any], Any]],
     batch: Any,
+    at: Values | None = None,
 ) -> Product:
     """v -> Jᵀ C J v, where curved(z) is the map u -> C u on things of the form of the outputs z."""
-    at = problem.values()
+    at = problem.values() if at is None else at
 
     def outputs(*values: Tensor) -> Any:
         return problem.call(forward, values, batch)
@@ -72,6 +85,35 @@ def through_outputs(
         return tuple(pull(curve(push(v)), retain_graph=True))
 
     return product
+
+
+def inner_products(
+    problem: Problem,
+    forward: Callable[[nn.Module, Any], Any],
+    criterion: Callable[[Any, Any], Tensor],
+    batch: Any,
+    vectors: Sequence[Tensor],
+) -> Tensor:
+    """vᵢᵀ G vⱼ (k, k) in float64, of few vectors (n,): J v is taken forwards, for about a gradient each."""
+    at = problem.values()
+
+    def outputs(*values: Tensor) -> Any:
+        return problem.call(forward, values, batch)
+
+    try:
+        found = [jvp(outputs, at, problem.split(v)) for v in vectors]
+        z, along = found[0][0], [one[1] for one in found]
+    except (NotImplementedError, RuntimeError):  # some operation has no forward derivative
+        push = _pushed_in_reverse(outputs, at)
+        z, along = outputs(*at), [push(problem.split(v)) for v in vectors]
+    leaves, shape = tree_flatten(z)
+    curve = hessian_product(
+        lambda values: criterion(tree_unflatten(list(values), shape), batch).reshape(()),
+        tuple(leaf.detach() for leaf in leaves),
+    )
+    flat = [torch.cat([leaf.reshape(-1) for leaf in tree_leaves(u)]) for u in along]
+    curved = [torch.cat([leaf.reshape(-1) for leaf in curve(tuple(tree_leaves(u)))]) for u in along]
+    return (torch.stack(flat) @ torch.stack(curved).T).double()
 
 
 def _pushed(outputs: Callable[..., Any], at: Values) -> Callable[[Values], Any]:

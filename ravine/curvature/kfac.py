@@ -56,22 +56,27 @@ def factors(passes: Passes) -> dict[str, Factors]:
     positions: dict[str, int] = {}
 
     def see(one: Pass) -> None:
-        for name, inputs in one.inputs.items():
-            for a in inputs:
-                rows = a.flatten(0, 1)
-                A[name] = A.get(name, 0) + rows.T @ rows
-                positions[name] = positions.get(name, 0) + len(rows)
-        weight = one.size / passes.total
-        for gradients in one.gradients:
-            for name, parts in gradients.items():
-                for g in parts:
-                    rows = g.flatten(0, 1)
-                    G[name] = G.get(name, 0) + weight * rows.T @ rows
+        for name, (a, count, g) in moments(one).items():
+            A[name] = A.get(name, 0) + a
+            positions[name] = positions.get(name, 0) + count
+            G[name] = G.get(name, 0) + one.size / passes.total * g
 
     passes.each(see)
     found = {}
     for name, layer in passes.layers.items():
         side = layer.place.shape[0]
         zero = A[name].new_zeros(side, side)  # of a criterion without curvature
-        found[name] = Factors(layer.place, A[name] / positions[name], G.get(name, zero))
+        found[name] = Factors(layer.place, A[name] / positions[name], G[name] + zero)
+    return found
+
+
+def moments(one: Pass) -> dict[str, tuple[Tensor, int, Tensor | float]]:
+    """Of each layer Σ ā āᵀ over examples and positions, their number, and G, in one batch."""
+    found: dict[str, tuple[Tensor, int, Tensor | float]] = {}
+    gradients = list(one.gradients)
+    for name, inputs in one.inputs.items():
+        rows = [a.flatten(0, 1) for a in inputs]
+        back = [g.flatten(0, 1) for parts in gradients for g in parts[name]]
+        A = sum((a.T @ a for a in rows[1:]), start=rows[0].T @ rows[0])
+        found[name] = A, sum(map(len, rows)), sum(g.T @ g for g in back)
     return found

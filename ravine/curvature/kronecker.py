@@ -36,12 +36,16 @@ class Factors:
 
         Martens & Grosse (2015, sec. 6.3).
         """
+        left, right = self.inverses(damping)
+        return lambda v: left @ v @ right
+
+    def inverses(self, damping: float) -> tuple[Tensor, Tensor]:
+        """(G + √γ / π I)⁻¹ and (A + π √γ I)⁻¹."""
         a, g = float(self.A.diagonal().mean()), float(self.G.diagonal().mean())
         if a <= 0 or g <= 0:  # the block is nothing
-            return lambda v: v / damping
+            return torch.eye(len(self.G)).to(self.G) / damping, torch.eye(len(self.A)).to(self.A)
         pi, root = math.sqrt(a / g), math.sqrt(damping)
-        left, right = _inverted(self.G, root / pi), _inverted(self.A, root * pi)
-        return lambda v: left @ v @ right
+        return _inverted(self.G, root / pi), _inverted(self.A, root * pi)
 
 
 @dataclass(frozen=True)
@@ -105,5 +109,6 @@ class Kronecker(Operator):
 
 def _inverted(matrix: Tensor, shift: float) -> Tensor:
     """(matrix + shift I)⁻¹ of a positive semi-definite matrix."""
-    shifted = matrix + shift * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    shifted = matrix.clone()
+    shifted.diagonal().add_(shift)
     return torch.cholesky_inverse(torch.linalg.cholesky(shifted))

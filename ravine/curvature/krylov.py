@@ -65,7 +65,7 @@ def cg(system: System, b: Tensor) -> Steps:
     x, r = torch.zeros_like(b), b
     z, rz = system.weighed(r)
     p = z
-    while True:
+    while rz > 0:
         image = system.times(p)
         length = float(p @ p)
         curvature = float(p @ image) / length
@@ -81,8 +81,6 @@ def cg(system: System, b: Tensor) -> Steps:
         yield x, float(r.norm())
         before = rz
         z, rz = system.weighed(r)
-        if rz == 0:
-            return
         p = z + (rz / before) * p
 
 

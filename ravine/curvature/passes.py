@@ -13,7 +13,16 @@ from ravine.curvature.batches import data as batches
 from ravine.curvature.chance import check_count
 from ravine.curvature.layers import Layer, layers, seen
 from ravine.curvature.mapped import check_loss
-from ravine.curvature.outputs import Criterion, Rows, Sample, of_criterion, of_draws, refuse_mixing, seed_from
+from ravine.curvature.outputs import (
+    Criterion,
+    Rows,
+    Sample,
+    of_criterion,
+    of_draws,
+    of_targets,
+    refuse_mixing,
+    seed_from,
+)
 from ravine.curvature.problem import Params, Problem, at_rest
 
 Parts = dict[str, list[Tensor]]
@@ -22,12 +31,18 @@ Parts = dict[str, list[Tensor]]
 
 @dataclass(frozen=True)
 class Pass:
-    """One batch: its number of examples, and of rows of outputs; inputs, and gradients for each factor in turn."""
+    """One batch: its number of examples, and of rows of outputs; inputs, and gradients for each factor in turn.
+
+    matrix and factors: the outputs, in the graph of `values`, and the factors of the curvature in them.
+    """
 
     size: int
     rows: int
     inputs: Parts
     gradients: Iterator[Parts]
+    matrix: Tensor
+    factors: Tensor
+    values: tuple[Tensor, ...]
 
 
 class Passes:
@@ -64,28 +79,36 @@ class Passes:
         """Go through the data, showing every batch to `see`."""
         with at_rest(self.problem.model):
             for number, (batch, size) in enumerate(self.data):
-                with torch.enable_grad():
-                    one = self._on(number, batch, size)
+                one = self.on(batch, size, self._seed + number, leave_out=not number)
                 with torch.no_grad():
                     see(one)
 
-    def _on(self, number: int, batch: Any, size: int) -> Pass:
+    @torch.enable_grad()
+    def on(self, batch: Any, size: int, seed: int, leave_out: bool = False, empirical: bool = False) -> Pass:
+        """The pass through one batch, with draws from `seed`; inside `at_rest`. The first has to `leave_out` layers.
+
+        empirical: the factors are those of the mean of outer products of examples' gradients at the batch's targets.
+        """
         values = tuple(value.requires_grad_() for value in self.problem.values())
         with seen(self.layers) as uses:
             z = self.problem.call(self._forward, values, batch)
         rows = Rows(z)
         matrix = rows.join(z)
-        if not number:
+        if leave_out:
             self._leave_out(uses, matrix, values)
-        factors = self._factors(rows, matrix.detach(), batch, number)
+        if empirical:
+            factors = of_targets(self._criterion, rows, matrix.detach(), batch)
+        else:
+            factors = self._factors(rows, matrix.detach(), batch, seed)
         inputs = {name: [layer.inputs(a) for a in uses[name].inputs] for name, layer in self.layers.items()}
         outputs = {name: uses[name].outputs for name in self.layers}
-        return Pass(size, rows.count, inputs, self._gradients(matrix, outputs, factors))
+        gradients = self._gradients(matrix, outputs, factors)
+        return Pass(size, rows.count, inputs, gradients, matrix, factors, values)
 
-    def _factors(self, rows: Rows, matrix: Tensor, batch: Any, number: int) -> Tensor:
+    def _factors(self, rows: Rows, matrix: Tensor, batch: Any, seed: int) -> Tensor:
         if self._sample is None:
             return of_criterion(lambda m: self._criterion(rows.split(m), batch).reshape(()), matrix)
-        return of_draws(self._criterion, self._sample, rows, matrix, batch, self._seed + number, self._draws)
+        return of_draws(self._criterion, self._sample, rows, matrix, batch, seed, self._draws)
 
     def _gradients(self, matrix: Tensor, outputs: Mapping[str, list[Tensor]], factors: Tensor) -> Iterator[Parts]:
         known = dict(self.layers)  # as they are now: ekfac leaves out some before it looks at these

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ravine.assembly import parts
+from ravine.assembly import check
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError
 from ravine.core.machine import machine, versions
@@ -58,7 +58,7 @@ def entrants(optimizers: str | Sequence[str | Spec]) -> dict[str, Spec]:
     for spec in specs:
         if not isinstance(spec, Spec):
             raise RavineError(f"a competitor is a spec such as 'adam(lr=0.001)', got {spec!r} ({type(spec).__name__})")
-        parts(spec)
+        check(spec)
         if spec.name in found:
             raise RavineError(f"two competitors are called '{spec.name}': give each a label, as in a={spec}, b={spec}")
         found[spec.name] = spec.unlabelled()

@@ -8,6 +8,7 @@ from scipy.stats import qmc
 from ravine.core.composition import make_rule, plain
 from ravine.core.space import Dimension
 from ravine.core.spec import Group, Spec, Value
+from ravine.solving import dimensions, solver_call
 
 Place = tuple[int, int, str]  # group, link, argument
 
@@ -35,6 +36,11 @@ def knobs(spec: Spec, points: int) -> dict[str, Knob]:
     Names are those of the hyperparameters, with the role before them where the spec has several groups.
     """
     found: dict[str, Knob] = {}
+    if (call := solver_call(spec)) is not None:
+        tuned = dimensions(call).items()
+        return {
+            name: Knob((0, 0, name), one, default) for name, (one, default) in tuned if 1 < points >= one.points
+        }
     for g, group in enumerate(plain(spec).groups):
         prefix = f"{group.role}." if len(spec.groups) > 1 else ""
         for place, dimension, default in _free(g, group):

@@ -79,7 +79,7 @@ def _inspect(task: Task, specs: list[str], steps: int, device: str) -> dict[str,
     place = check_device(device)
     dry = dry_run(task, device, test=True)
     for spec in specs:
-        run = Run(task, lambda model, spec=spec: assemble(parse(spec), model, steps, "ignore"), 0, place)  # type: ignore[misc]
+        run = Run(task, lambda model, spec=spec: assemble(parse(spec), model, steps, "ignore", task), 0, place)  # type: ignore[misc]
         run.advance(2, keep_before=False)
     started = time.perf_counter()
     run.advance(5, keep_before=False)
@@ -105,7 +105,7 @@ def _train(pipe: connection.Connection, task: Task, unit: Unit) -> None:
     if unit.kind == "swapped":
         task = swapped(task, unit.seed)
     spec = parse(unit.spec)
-    run = Run(task, lambda model: assemble(spec, model, unit.steps, "ignore"), unit.seed, place)
+    run = Run(task, lambda model: assemble(spec, model, unit.steps, "ignore", task), unit.seed, place)
     started = time.perf_counter()
     weights, order, moment = "", [], None
     for moment in moments(run, unit.steps, unit.every, (), None):
@@ -131,12 +131,21 @@ def _train(pipe: connection.Connection, task: Task, unit: Unit) -> None:
 def swapped(task: Task, seed: int) -> Task:
     """The same task with the targets of every batch dealt out anew: nothing in the inputs tells them."""
     draw = generator(seed, "swapped")
+    last: list[Any] = [None, None]  # a batch keeps its targets for as long as a solver looks at it
 
     def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         x, y = batch
-        return task.loss(model, (x, y[torch.randperm(len(y), generator=draw).to(y.device)]))
+        if last[0] is not batch:
+            last[:] = batch, torch.randperm(len(y), generator=draw).to(y.device)
+        return task.loss(model, (x, y[last[1]]))
 
-    return dataclasses.replace(task, loss=loss)
+    def criterion(outputs: Any, batch: Batch) -> torch.Tensor:
+        assert task.criterion is not None
+        x, y = batch
+        own = generator(seed, "swapped", hash_tensors([y]))  # parts of a batch are looked at apart from it
+        return task.criterion(outputs, (x, y[torch.randperm(len(y), generator=own).to(y.device)]))
+
+    return dataclasses.replace(task, loss=loss, criterion=criterion if task.criterion is not None else None)
 
 
 def _targets_apart(task: Task) -> bool:

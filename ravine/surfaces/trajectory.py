@@ -3,18 +3,20 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ravine.assembly import assemble, parts
+from ravine.assembly import assemble, check, parts
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError
 from ravine.core.spec import Call, Group, Spec, parse, parse_list
 from ravine.core.task import Task
 from ravine.loop import Run
+from ravine.solving import solver_call
 from ravine.surfaces.definition import Point, Surface
 
 DEFAULT = "sgd, momentum, nesterov, rmsprop, adam"
@@ -55,7 +57,8 @@ class Trajectory:
     @property
     def notes(self) -> list[str]:
         """What a legend says beside the name."""
-        rate = [f"lr={self.lr:g}{', tuned' if self.tuned else ''}"] if len(self.spec.groups) == 1 else []
+        shown = len(self.spec.groups) == 1 and solver_call(self.spec) is None
+        rate = [f"lr={self.lr:g}{', tuned' if self.tuned else ''}"] if shown else []
         flat = ["gradient is 0 at the start"] if self.flat_start else []
         return rate + flat + ([self.ending] if self.ending else [])
 
@@ -128,7 +131,9 @@ def checked(
 
 
 def _rates(spec: Spec) -> list[float]:
-    """The learning rates to try: the one that is written, or all of the grid."""
+    """The learning rates to try: the one that is written, or all of the grid. A solver finds its steps itself."""
+    if (call := solver_call(spec)) is not None:
+        return [float(call.get("lr") or 1.0)]
     meaning = parts(spec)
     written = any(link.has("lr") for group in spec.groups for link in group.links)
     return [meaning[0].lr] if written or len(meaning) > 1 else sorted({*RATES, meaning[0].lr})
@@ -185,7 +190,8 @@ def _task(surface: Surface, start: Point, column: bool) -> Task:
 
 
 def _run(surface: Surface, spec: Spec, start: Point, steps: int, seed: int) -> Run:
-    links = [link for part in parts(spec) for link in part.rule.links]
+    check(spec)
+    links = [link for part in parts(spec) for link in part.rule.links] if solver_call(spec) is None else []
     task = _task(surface, start, any(link.scope == "matrix" for link in links))
 
     def make(model: nn.Module) -> torch.optim.Optimizer:
@@ -197,8 +203,7 @@ def _run(surface: Surface, spec: Spec, start: Point, steps: int, seed: int) -> R
 def _points(run: Run, steps: int) -> Iterator[tuple[float, float, float]]:
     """x, y and the loss at the start, and after every step."""
     while True:
-        assert run.ours is not None
-        with run.ours.swapped(), torch.no_grad():
+        with run.ours.swapped() if run.ours is not None else nullcontext(), torch.no_grad():
             x, y = run.model().tolist()
             yield x, y, run.task.metric(run.model, ())
         if run.work >= steps:

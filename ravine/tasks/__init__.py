@@ -11,6 +11,9 @@ TASKS = {
     "digits-cnn": "ravine.tasks.digits:cnn",
     "fashion-mlp": "ravine.tasks.fashion:mlp",
     "moby-lm": "ravine.tasks.moby:lm",
+    "autoencoder-curves": "ravine.tasks.autoencoder:curves",
+    "autoencoder-mnist": "ravine.tasks.autoencoder:mnist",
+    "autoencoder-faces": "ravine.tasks.autoencoder:faces",
     "quadratic": "ravine.tasks.quadratic:quadratic",
 }
 

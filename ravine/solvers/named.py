@@ -1,0 +1,72 @@
+"""Every solver as an optimizer of a network, with the arguments that its spec has."""
+
+import dataclasses
+import inspect
+from typing import Any, ClassVar
+
+from ravine.solvers.base import Direction
+from ravine.solvers.solver import Solver
+
+
+class Named(Solver):
+    """A solver of one kind; what is said of it stands at its direction, in `ravine.solvers.<its name>`."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        fields = dataclasses.fields(Direction.registry[cls.kind])
+        own = list(inspect.signature(Solver.__init__).parameters.values())
+        kept = [one for one in own if one.name not in ("solver", "hyperparameters")]
+        only = inspect.Parameter.KEYWORD_ONLY
+        more = [inspect.Parameter(f.name, only, default=f.default, annotation=f.type) for f in fields]
+        cls.__signature__ = inspect.Signature([*kept[1:], *more])  # type: ignore[attr-defined]
+
+    def __init__(self, params: Any, **arguments: Any) -> None:
+        super().__init__(params, None, **arguments)
+
+
+class SteepestDescent(Named):
+    """-g with a line search: `SteepestDescent(model.parameters(), search="armijo")`."""
+
+    kind: ClassVar[str] = "steepest_descent"
+
+
+class CG(Named):
+    """Nonlinear conjugate gradients: `CG(model.parameters(), beta="polak_ribiere")`."""
+
+    kind: ClassVar[str] = "cg"
+
+
+class LBFGS(Named):
+    """Limited-memory BFGS: `LBFGS(model.parameters(), history=10, search="strong_wolfe")`."""
+
+    kind: ClassVar[str] = "lbfgs"
+
+
+class BFGS(Named):
+    """BFGS, at most 5,000 parameters: `BFGS(model.parameters())`."""
+
+    kind: ClassVar[str] = "bfgs"
+
+
+class Newton(Named):
+    """Newton's method with the whole Hessian, at most 5,000 parameters: `Newton(model.parameters(), damping=1e-3)`."""
+
+    kind: ClassVar[str] = "newton"
+
+
+class NewtonCG(Named):
+    """Truncated Newton: `NewtonCG(model.parameters(), search="trust_region")`."""
+
+    kind: ClassVar[str] = "newton_cg"
+
+
+class SaddleFree(Named):
+    """Saddle-free Newton: `SaddleFree(model.parameters(), subspace=50)`."""
+
+    kind: ClassVar[str] = "saddle_free"
+
+
+class Coordinate(Named):
+    """Block coordinate descent: `Coordinate(model.named_parameters(), blocks="tensor")`."""
+
+    kind: ClassVar[str] = "coordinate"

@@ -1,0 +1,53 @@
+"""The solvers of outputs as optimizers of a network, with the arguments that their specs have."""
+
+import dataclasses
+import inspect
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ravine.core.errors import RavineError
+from ravine.solvers.base import Direction
+from ravine.solvers.outputs import OutputSolver
+
+
+class NamedOutput(OutputSolver):
+    """A solver of one kind; what is said of it stands at its direction, in `ravine.solvers.<its name>`."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        fields = dataclasses.fields(Direction.registry[cls.kind])
+        own = list(inspect.signature(OutputSolver.__init__).parameters.values())
+        kept = [one for one in own if one.name not in ("solver", "hyperparameters")]
+        only = inspect.Parameter.KEYWORD_ONLY
+        more = [inspect.Parameter(f.name, only, default=f.default, annotation=f.type) for f in fields]
+        cls.__signature__ = inspect.Signature([*kept[1:], *more])  # type: ignore[attr-defined]
+
+    def __init__(self, model: nn.Module, **arguments: Any) -> None:
+        if "criterion" not in arguments:
+            raise RavineError(f"{self.kind} looks at outputs: give criterion=, as in criterion=nn.CrossEntropyLoss()")
+        super().__init__(model, None, **arguments)
+
+
+class KFAC(NamedOutput):
+    """K-FAC: `KFAC(model, criterion=nn.CrossEntropyLoss())`, stepped with `step((inputs, targets))`."""
+
+    kind: ClassVar[str] = "kfac"
+
+
+class EKFAC(NamedOutput):
+    """E-KFAC: `EKFAC(model, criterion=nn.CrossEntropyLoss())`."""
+
+    kind: ClassVar[str] = "ekfac"
+
+
+class HessianFree(NamedOutput):
+    """Hessian-free optimization after Martens: `HessianFree(model, criterion=nn.CrossEntropyLoss())`."""
+
+    kind: ClassVar[str] = "hessian_free"
+
+
+class LevenbergMarquardt(NamedOutput):
+    """Levenberg and Marquardt's method: `LevenbergMarquardt(model, criterion=nn.MSELoss())`."""
+
+    kind: ClassVar[str] = "levenberg_marquardt"
