@@ -38,6 +38,10 @@ class System:
         """z = inverse r, and rᵀ z."""
         z = self.inverse(r)
         product = float(r @ z)
+        if product == 0 and bool(r.any()):
+            unit = r / r.abs().max()
+            if float(unit @ self.inverse(unit)) > 0:  # what is left is too small to be squared
+                return z, product
         if product < 0 or not math.isfinite(product) or (product == 0 and bool(r.any())):
             raise RavineError(f"precondition is not positive definite: rᵀ M r is {product:.3g} for some r")
         return z, product
@@ -65,9 +69,8 @@ def cg(system: System, b: Tensor) -> Steps:
     x, r = torch.zeros_like(b), b
     z, rz = system.weighed(r)
     p = z
-    while rz > 0:
+    while rz > 0 and (length := float(p @ p)) > 0:  # what is left may be too small to be squared
         image = system.times(p)
-        length = float(p @ p)
         curvature = float(p @ image) / length
         # Products are as exact as eps times the norm: what is smaller in size has no sign.
         least = 4 * torch.finfo(b.dtype).eps * system.scale

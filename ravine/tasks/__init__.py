@@ -9,6 +9,7 @@ from ravine.tasks.reference import resolve
 TASKS = {
     "digits-mlp": "ravine.tasks.digits:mlp",
     "digits-cnn": "ravine.tasks.digits:cnn",
+    "digits-deep-sigmoid": "ravine.tasks.digits:deep_sigmoid",
     "fashion-mlp": "ravine.tasks.fashion:mlp",
     "moby-lm": "ravine.tasks.moby:lm",
     "autoencoder-curves": "ravine.tasks.autoencoder:curves",
