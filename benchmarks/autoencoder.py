@@ -144,7 +144,7 @@ def report(runs: dict[str, Any], seconds: float) -> None:
         share = crossing(curves["kfac"], ends[best]) / seconds
         shares.append(share)
         others = ", ".join(f"{name} {curve[-1][1]:.3f}" for name, curve in curves.items() if name not in ends)
-        print(f"seed {seed}: {best} ends at {ends[best]:.3f}; K-FAC is there in {share:.2f} of the time. Ends: {others}")
+        print(f"seed {seed}: {best} ends at {ends[best]:.3f}, K-FAC is there in {share:.2f} of the time; {others}")
     print("\nmedians over seeds             error after", *(f"{s:>7.0f} s" for s in _at(seconds)), "   passes")
     for name in next(iter(runs.values())):
         found = [[_error(curves[name], s) for s in _at(seconds)] for curves in runs.values()]

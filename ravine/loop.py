@@ -104,7 +104,7 @@ class Run:
             raise RavineError(f"the function that makes the optimizer returned {self.optimizer!r}")
         self.ours = self.optimizer if isinstance(self.optimizer, Optimizer) else None
         self.solver = self.optimizer if isinstance(self.optimizer, Solver) else None
-        if self.solver is not None:
+        if self.solver:
             self.solver.generator.manual_seed(derive(seed, "noise", 0))
         if self.ours is not None:  # noise within rules is the run's own, as all other chance
             self.ours.seed = derive(seed, "noise", self.ours.seed)
@@ -114,8 +114,7 @@ class Run:
         self.chance = GlobalStream(derive(seed, "chance"), device)
         self.judging = GlobalStream(derive(seed, "judging"), device)
         self.valid = to(task.valid, device)
-        self.step = self.work = self.examples = 0
-        self.cost = 1  # gradient evaluations of the last step
+        self.step, self.work, self.examples, self.cost = 0, 0, 0, 1  # cost: gradient evaluations of the last step
         self.seconds = self.evaluation_seconds = 0.0
         self.batch: Batch = None
         self.before: dict[str, Tensor] | None = None
@@ -167,11 +166,6 @@ class Run:
         self.batch = batch = to(next(self._batches), self.device)
         first: Tensor | None = None
         before = self.work
-        if self.solver is not None:
-            loss, self.cost = solver_step(self.solver, task, model, batch)
-            self.work, self.step = before + self.cost, self.step + 1
-            self.examples += task.examples(batch)
-            return loss
 
         def closure() -> Tensor:
             nonlocal first
@@ -184,7 +178,10 @@ class Run:
                 first = loss.detach()
             return loss
 
-        if self.ours:
+        if self.solver is not None:
+            first, spent = solver_step(self.solver, task, model, batch)
+            self.work += spent
+        elif self.ours:
             products = self.ours.products
             self.ours.step(closure, self._sampled)  # type: ignore[arg-type]  # torch's stubs want a float
             self.work += self.ours.products - products

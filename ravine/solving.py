@@ -45,8 +45,9 @@ def solver_call(spec: Spec) -> Call | None:
 
 def direction_of(call: Call) -> Direction:
     """The direction that a call means, with `lr` and `iterations` checked beside it."""
-    check_value(f"{call.name}: lr", call.get("lr") or 0.0, float, "[0, inf)")
-    check_value(f"{call.name}: iterations", call.get("iterations") or 1, int, "[1, inf)")
+    for key, kind, interval in (("lr", float, "[0, inf)"), ("iterations", int, "[1, inf)")):
+        if key in dict(call.arguments):
+            check_value(f"{call.name}: {key}", call.get(key), kind, interval)
     made = Direction.make(call.without("lr").without("iterations"))
     if "residuals" in made.needs:
         raise RavineError(

@@ -54,7 +54,8 @@ def test_the_list_follows_the_slides() -> None:
 
 def test_every_disagreement_has_a_claim_of_its_own() -> None:
     found = [claims.claim(name).disagreement for name in claims.CLAIMS]
-    assert sorted(filter(None, found)) == ["D1", "D15", "D2", "D3", "D4", "D5", "D8"]
+    here = sorted(filter(None, found), key=lambda name: int(name[1:]))
+    assert here == [f"D{n}" for n in range(1, 16) if n not in (11, 12)]
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -20,7 +20,7 @@ import torch
 from commands import Done, run
 
 import ravine
-from ravine import data, init, probes, rules, surfaces, tasks
+from ravine import data, init, probes, rules, solving, surfaces, tasks
 from ravine.assembly import parts
 from ravine.core.composition import COMPOSITIONS
 from ravine.core.record import read
@@ -104,7 +104,7 @@ def test_a_report_loads_neither_torch_nor_scipy(finished):
     ("kind", "names"),
     [
         ("tasks", sorted(tasks.TASKS)),
-        ("optimizers", sorted(Rule.registry | COMPOSITIONS)),
+        ("optimizers", sorted(Rule.registry.keys() | COMPOSITIONS.keys() | {name for name, *_ in solving.catalogue()})),
         ("schedules", sorted(Schedule.registry)),
         ("probes", sorted(probes.Probe.registry)),
         ("surfaces", sorted(surfaces.SURFACES)),

@@ -61,7 +61,8 @@ COMPOSERS = {
     "nn": {"chain", "tracing", "skips", "heads"},
     "strategies": {"greedy", "hints", "transferring", "smoothing", "drawing", "batch_norm"},
     "solvers": {
-        "solver", "named", "outputs", "layerwise", "kfac", "ekfac", "hessian_free", "levenberg_marquardt", "networks",
+        "solver", "named", "minimizing", "gauss_newton", "newton", "saddle_free", "outputs", "layerwise", "kfac",
+        "ekfac", "hessian_free", "levenberg_marquardt", "networks",
     },
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }

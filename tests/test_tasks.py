@@ -141,8 +141,9 @@ def test_the_quadratic_is_what_it_says() -> None:
 
 def test_an_unknown_task_is_told_its_neighbour() -> None:
     assert said(lambda: ravine.task("digit-mlp")) == (
-        "unknown task 'digit-mlp': did you mean 'digits-mlp'? Allowed: digits-cnn, digits-mlp, fashion-mlp, moby-lm, "
-        "quadratic. Or a problem of your own: path/to/file.py:function or package.module:function."
+        "unknown task 'digit-mlp': did you mean 'digits-mlp'? Allowed: "
+        f"{', '.join(sorted(tasks.TASKS))}. Or a problem of your own: path/to/file.py:function or "
+        "package.module:function."
     )
 
 

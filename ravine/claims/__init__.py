@@ -50,6 +50,9 @@ CLAIMS = (
     # slide 17
     "newton-attracted-to-saddles",
     "saddle-free-escapes",
+    # slide 18
+    "powers-of-a-matrix",
+    "gradients-through-time",
     # slide 19
     "straight-paths",
     "paths-are-long",
@@ -77,6 +80,37 @@ CLAIMS = (
     "nesterov-doubles-the-exponent",
     "nesterov-stochastic-rate",
     "nesterov-damps-stiff-directions",
+    "nesterov-tolerates-larger-rates",
+    "momentum-on-a-deep-autoencoder",
+    # slide 29
+    "convex-from-any-start",
+    "init-decides-the-outcome",
+    "equal-cost-other-generalization",
+    # slide 30
+    "equal-units-stay-equal",
+    "random-directions-distinct",
+    # slide 31
+    "gaussian-or-uniform",
+    "scale-of-weights-matters",
+    "chaos-in-recurrent-nets",
+    # slide 32
+    "glorot-keeps-variances",
+    "glorot-beats-standard",
+    "bounds-of-two-fans",
+    # slide 33
+    "orthogonal-learns-at-any-depth",
+    "norms-walk-randomly",
+    "thousand-layers",
+    "gains-of-nonlinearities",
+    # slide 34
+    "sparse-input-keeps-its-size",
+    "sparsity-or-scale",
+    # slide 35
+    "one-minibatch-sets-the-scales",
+    # slide 36
+    "output-bias-is-log-marginals",
+    "relu-bias-keeps-units-active",
+    "forget-gates-open",
     # slide 38
     "delta-bar-delta-on-axes",
     "lr-is-hardest",
@@ -98,6 +132,23 @@ CLAIMS = (
     # slide 43
     "escaping-the-saddle",
     "momentum-overshoots-on-beale",
+    # slides 44 and 45
+    "newton-one-step",
+    "newton-costs-k-cubed",
+    "damped-newton-turns-to-gradient",
+    # slide 46
+    "cg-conjugate-directions",
+    "steepest-descent-zigzags",
+    "cg-ends-after-n-steps",
+    "cg-beats-descent-on-digits",
+    # slides 47 and 48
+    "bfgs-finite-termination",
+    "bfgs-tolerates-loose-search",
+    # slide 49
+    "sign-of-the-direction",
+    "quasi-newton-memory",
+    "lbfgs-is-cg",
+    "lbfgs-within-twice-bfgs",
     # slide 51
     "layers-move-together",
     "large-weights-blow-up-a-step",
@@ -105,6 +156,10 @@ CLAIMS = (
     "batch-norm-identities",
     # slide 53
     "batch-norm-scale-and-shift",
+    # slide 54
+    "coordinate-descent-contraction",
+    "sparse-coding-alternates",
+    "coordinate-descent-on-a-ridge",
     # slide 55
     "polyak-averaging",
     "average-of-a-networks-weights",

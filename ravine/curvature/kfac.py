@@ -52,7 +52,7 @@ def kfac(
 def factors(passes: Passes) -> dict[str, Factors]:
     """The factors of each layer, the mean over all examples."""
     A: dict[str, Tensor] = {}
-    G: dict[str, Tensor] = {}
+    G: dict[str, Tensor | float] = {}
     positions: dict[str, int] = {}
 
     def see(one: Pass) -> None:

@@ -76,7 +76,8 @@ def _inked(x: Array, y: Array) -> Array:
     start = np.arange(n)[:, None] * SIDE**2 + top * SIDE + left
     at = np.stack([start, start + 1, start + SIDE, start + SIDE + 1])
     ink = np.stack([(1 - low) * (1 - right), (1 - low) * right, low * (1 - right), low * right])
-    return np.bincount(at.ravel(), ink.ravel(), n * SIDE**2).reshape(n, SIDE, SIDE)
+    found: Array = np.bincount(at.ravel(), ink.ravel(), n * SIDE**2).reshape(n, SIDE, SIDE)  # type: ignore[assignment]
+    return found
 
 
 def _blurred(image: Array) -> Array:

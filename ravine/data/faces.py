@@ -28,7 +28,7 @@ def patches(portraits: Tensor, each: int, seed: int = 0) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     drawn = torch.rand(len(portraits) * each, 4, generator=draw)
     owner = torch.arange(len(portraits)).repeat_interleave(each)
-    parts = zip(owner.split(_AT_ONCE), drawn.split(_AT_ONCE), strict=True)
+    parts = zip(torch.split(owner, _AT_ONCE), torch.split(drawn, _AT_ONCE), strict=True)
     return torch.cat([_cut(small[which], numbers) for which, numbers in parts])
 
 

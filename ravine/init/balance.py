@@ -14,7 +14,7 @@ from ravine.init.observed import Part
 from ravine.init.untouched import untouched
 
 LEVELS = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
-EVEN, ENOUGH, TOLD_APART = 2.0, 5.0, 0.02
+EVEN, ENOUGH, TOLD_APART = 3.0, 5.0, 0.02
 
 
 @dataclass(frozen=True)

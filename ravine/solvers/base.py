@@ -142,7 +142,7 @@ class Line:
 
     def rounding(self) -> float:
         """How far two values of phi may differ by rounding alone."""
-        return 4 * torch.finfo(self.problem.dtype).eps * abs(self.start.value)
+        return 4 * torch.finfo(self.problem.dtype).eps * max(abs(self.start.value), abs(self.best.value))
 
     def ended(self, reason: str) -> Found:
         """The best trial, and why the search got no further."""

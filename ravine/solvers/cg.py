@@ -17,9 +17,9 @@ class CG(Direction):
     "dai_yuan" g+'g+ / d'y, "hager_zhang" (y - 2 d y'y / d'y)'g+ / d'y, at least -1 / (|d| min(eta, |g|)).
     Nocedal & Wright 2006, eq. 5.41-5.49; Hager & Zhang 2005, eq. 1.3-1.6.
 
-    restart: d+ = -g+ where |g+'g| >= restart |g+|^2 (Powell 1977 has 0.2; N&W eq. 5.52); and always where d+ does not
-    point downhill. Unless given, 0.9 for fletcher_reeves and dai_yuan, which else keep a bad direction, and none for the
-    others, whose beta is near 0 there.
+    restart: d+ = -g+ where |g+'g| >= restart |g+|^2 (Powell 1977 has 0.2; N&W eq. 5.52); and always where d+ does
+    not point downhill. Unless given, 0.9 for fletcher_reeves and dai_yuan, which else keep a bad direction, and none
+    for the others, whose beta is near 0 there.
     """
 
     search: str = "strong_wolfe(c2=0.4)"
@@ -40,7 +40,7 @@ class CG(Direction):
         if abs(float(g @ before)) >= self._restart() * gg:
             self.forget(memory)
             return -g
-        made = (d * self._beta(g, before, d, gg)).sub_(g)
+        made: Tensor = (d * self._beta(g, before, d, gg)).sub_(g)
         if not float(made @ g) < 0:
             self.forget(memory)
             return -g

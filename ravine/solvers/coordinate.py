@@ -42,7 +42,7 @@ class Coordinate(Direction):
     def places(self, problem: Problem) -> list[Tensor]:
         """The indices of each block."""
         if self.blocks == "number":
-            return list(torch.arange(problem.size, device=problem.device).split(1))
+            return list(torch.arange(problem.size, device=problem.device).unsqueeze(1))
         whole = torch.arange(problem.size, device=problem.device)
         if self.blocks == "tensor":
             return [whole[part] for _, part in problem.parts if part.stop > part.start]

@@ -34,4 +34,5 @@ class EKFAC(Layerwise):
 
     def through(self, state: State, v: Tensor, damping: float) -> Tensor:
         QA, QG = state["QA"], state["QG"]
-        return QG @ (QG.T @ v @ QA / (state["S"] + damping)) @ QA.T
+        made: Tensor = QG @ (QG.T @ v @ QA / (state["S"] + damping)) @ QA.T
+        return made

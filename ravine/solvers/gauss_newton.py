@@ -34,6 +34,7 @@ class GaussNewton(Direction):
     def direction(self, point: Point, memory: Memory, problem: Problem) -> Tensor:
         r, J = problem.jacobian(point)
         U, S, Vt = torch.linalg.svd(J, full_matrices=False)
-        kept = torch.finfo(S.dtype).eps * max(J.shape) * S[0] < S if len(S) else S
-        inverse = torch.where(kept, S / (S * S + self.damping), 0.0)
-        return -(Vt.T @ (inverse * (U.T @ r)))
+        least = torch.finfo(S.dtype).eps * max(J.shape) * float(S[0])
+        inverse = torch.where(least < S, S / (S * S + self.damping), 0.0)
+        d: Tensor = (Vt.T @ (inverse * (U.T @ r))).neg_()
+        return d

@@ -21,7 +21,7 @@ def products(gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> Callable[
 
     def one(v: Tensor, batched: bool = False) -> Tensor:
         lead = v.shape[:-1]
-        pieces = [part.reshape(*lead, *p.shape) for part, p in zip(v.split(sizes, -1), inputs, strict=True)]
+        pieces = [part.reshape(*lead, *p.shape) for part, p in zip(torch.split(v, sizes, -1), inputs, strict=True)]
         made = torch.autograd.grad(
             [gradients[i] for i in curved], list(inputs), [pieces[i] for i in curved],
             retain_graph=True, allow_unused=True, is_grads_batched=batched,
@@ -38,7 +38,7 @@ def products(gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> Callable[
         rows = block.T.contiguous()
         if len(rows) > 1:
             try:
-                return torch.cat([one(some, batched=True) for some in rows.split(_AT_ONCE)]).T
+                return torch.cat([one(some, batched=True) for some in torch.split(rows, _AT_ONCE)]).T
             except (RuntimeError, NotImplementedError):  # an operation that cannot be vmapped: one after the other
                 pass
         return torch.stack([checked(partial(one, row)) for row in rows], 1)

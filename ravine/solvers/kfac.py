@@ -29,4 +29,5 @@ class KFAC(Layerwise):
         state["left"], state["right"] = Factors(place, state["A"], state["G"]).inverses(damping)
 
     def through(self, state: State, v: Tensor, damping: float) -> Tensor:
-        return state["left"] @ v @ state["right"]
+        made: Tensor = state["left"] @ v @ state["right"]
+        return made

@@ -107,7 +107,7 @@ class Layerwise(OutputDirection, register=False):
             parts = [g[slices[p]].view(len(layer.place), -1) for p in layer.parameters]
             made = self.through(state, parts[0] if len(parts) == 1 else torch.cat(parts, 1), damping)
             columns = [part.shape[1] for part in parts]
-            for p, piece in zip(layer.parameters, made.split(columns, 1), strict=True):
+            for p, piece in zip(layer.parameters, torch.split(made, columns, 1), strict=True):
                 found[slices[p]] = piece.reshape(-1)
         start = 0
         for p in passes.left_out:

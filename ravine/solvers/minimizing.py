@@ -107,7 +107,7 @@ class _Run:
             if not self.converged:
                 break
             verdict = self.tested()
-            reason = f"the gradient's norm is at most {self.tol:g} at {verdict.told}"
+            reason = f"the gradient's norm is at most {self.tol:g}: {verdict.told}"
             if verdict.direction is None or not escape:
                 break
             try:
@@ -170,9 +170,9 @@ class _Run:
         spent = problem.products
         try:
             H = problem.counted(problem.apart(self.point))
-            verdict = second_order_test(H, problem.generator)
+            verdict = second_order_test(H, self.point, problem.generator)
         except RavineError as error:
-            verdict = Verdict(None, f"a point that cannot be tested ({error})")
+            verdict = Verdict(None, f"the second-order test failed: {error}")
         self.test_products += problem.products - spent
         problem.products = spent
         return verdict
@@ -183,7 +183,7 @@ def _check(f: object, x0: object, tol: object, most: object) -> None:
         raise RavineError(f"f must be a function of a tensor, got {f!r:.80}")
     if not isinstance(x0, Tensor) or x0.dtype not in (torch.float32, torch.float64):
         kind = x0.dtype if isinstance(x0, Tensor) else type(x0).__name__
-        raise RavineError(f"x0 must be a tensor of float32 or float64, got {kind}: torch.tensor(x0, dtype=torch.float64)")
+        raise RavineError(f"x0 must be a tensor of float32 or float64, got {kind}: x0 = torch.tensor(..., dtype=...)")
     if not x0.numel():
         raise RavineError(f"x0 has no numbers, its shape is {tuple(x0.shape)}")
     if isinstance(tol, bool) or not isinstance(tol, int | float) or not 0 < tol < math.inf:

@@ -25,32 +25,34 @@ class Verdict:
     curvature: float = 0.0
 
 
-def second_order_test(H: Operator, generator: torch.Generator | None) -> Verdict:
+def second_order_test(H: Operator, point: Point, generator: torch.Generator | None) -> Verdict:
     """What the Hessian at a stationary point says: by its eigenvalues up to size 500, beyond by Lanczos's method.
 
-    An eigenvalue counts as negative, or positive, where it is by more than n eps times the largest.
+    An eigenvalue has a sign where its size exceeds the root of eps of the largest, which is rounding, and ten times
+    |g| / max(|x|, 1), which is what it may change by on the way from here to where the gradient vanishes.
     """
+    doubt = 10 * float(point.gradient.norm()) / max(float(point.x.norm()), 1.0)
     try:
-        return _dense(H) if H.size <= _DENSE else _lanczos(H, generator)
+        return _dense(H, doubt) if H.size <= _DENSE else _lanczos(H, doubt, generator)
     except RavineError as error:
         return Verdict(None, f"the second-order test failed: {error}")
 
 
-def _dense(H: Operator) -> Verdict:
+def _dense(H: Operator, doubt: float) -> Verdict:
     matrix = H.dense()
     if not torch.isfinite(matrix).all():
         return Verdict(None, "the Hessian is not finite there")
     values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
     lowest, scale = float(values[0]), float(values.abs().max())
-    return _verdict(lowest, H.size * torch.finfo(values.dtype).eps * scale, scale, vectors[:, 0])
+    return _verdict(lowest, torch.finfo(values.dtype).eps ** 0.5 * scale + doubt, vectors[:, 0])
 
 
-def _lanczos(H: Operator, generator: torch.Generator | None) -> Verdict:
+def _lanczos(H: Operator, doubt: float, generator: torch.Generator | None) -> Verdict:
     found = negative_curvature(H, tol=1e-6 if H.dtype == torch.float64 else 1e-3, index=False, generator=generator)
-    return _verdict(found.value, found.error, abs(found.value), found.direction)
+    return _verdict(found.value, found.error + doubt, found.direction)
 
 
-def _verdict(lowest: float, error: float, scale: float, vector: Tensor | None) -> Verdict:
+def _verdict(lowest: float, error: float, vector: Tensor | None) -> Verdict:
     if lowest < -error and vector is not None:
         return Verdict(False, f"a saddle: the Hessian has the eigenvalue {lowest:.3g}", vector, lowest)
     if lowest > error:

@@ -38,11 +38,12 @@ class Newton(Direction):
         if self.modify == "eigenvalues":
             values, Q = torch.linalg.eigh(H)
             least = 1e-8 * max(float(values.abs().max()), 1e-300)
-            return -(Q @ ((Q.T @ g) / values.clamp(min=least)))
+            d: Tensor = (Q @ ((Q.T @ g) / values.clamp(min=least))).neg_()
+            return d
         if self.modify == "none":
             return -_solved(H, g)
         L = _shifted(H) if self.modify == "shift" else _modified(H)
-        return -torch.cholesky_solve(g[:, None], L)[:, 0]
+        return torch.neg(torch.cholesky_solve(g[:, None], L)[:, 0])
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
         return as_before(point, d, memory)
@@ -72,7 +73,8 @@ def _solved(H: Tensor, g: Tensor) -> Tensor:
             "the Hessian is singular here, so Newton's step does not exist: use newton(modify='shift'), "
             "newton(damping=...), or newton(search='trust_region')"
         )
-    return torch.linalg.lu_solve(factors, pivots, g[:, None])[:, 0]
+    d: Tensor = torch.linalg.lu_solve(factors, pivots, g[:, None])[:, 0]
+    return d
 
 
 def _shifted(H: Tensor) -> Tensor:
@@ -83,6 +85,7 @@ def _shifted(H: Tensor) -> Tensor:
     while True:
         shifted = H.clone()
         shifted.diagonal().add_(tau)
+        L: Tensor
         L, info = torch.linalg.cholesky_ex(shifted)
         if not int(info):
             return L

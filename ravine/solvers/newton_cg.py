@@ -102,4 +102,4 @@ def _edge(start: Tensor, d: Tensor, radius: float) -> Tensor:
     a, b, c = float(d @ d), float(start @ d), float(start @ start) - radius * radius
     root = max(b * b - a * c, 0.0) ** 0.5
     t = (root - b) / a if b <= 0 else -c / (root + b)
-    return start + t * d
+    return torch.add(start, d, alpha=t)

@@ -35,7 +35,8 @@ class SaddleFree(Direction):
         g = point.gradient
         if not self.subspace:
             values, Q = torch.linalg.eigh(symmetric(problem, point))
-            return -(Q @ ((Q.T @ g) / self._absolute(values)))
+            d: Tensor = (Q @ ((Q.T @ g) / self._absolute(values))).neg_()
+            return d
         norm = float(g.norm())
         if not norm:
             return torch.zeros_like(g)
@@ -43,7 +44,7 @@ class SaddleFree(Direction):
         basis.extend(self.subspace)
         values, turned = torch.linalg.eigh(basis.tridiagonal)
         inner = turned @ (turned[0] * norm / self._absolute(values))
-        return -(basis.vectors @ inner.to(g))
+        return torch.neg(basis.vectors @ inner.to(g))
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
         return as_before(point, d, memory)

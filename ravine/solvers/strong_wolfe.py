@@ -55,7 +55,7 @@ class StrongWolfe(Search):
         start = line.start
         width, before = abs(high.alpha - low.alpha), math.inf
         for _ in range(spent, self.most):
-            alpha = between(low, high)
+            alpha = between(low, high, line.rounding())
             if width > 0.66 * before:  # the last trial has not narrowed it by a third: halve it
                 alpha = 0.5 * (low.alpha + high.alpha)
             trial = line.at(alpha)
@@ -70,8 +70,8 @@ class StrongWolfe(Search):
                 low = trial
             width = abs(high.alpha - low.alpha)
             if width <= 1e-14 * max(abs(high.alpha), 1e-300):
-                break
-        return line.ended("values along the direction differ by rounding only: no step meets the conditions")
+                return line.ended("values along the direction differ by rounding only: no step meets the conditions")
+        return line.ended(f"no step meets the conditions after {self.most} trials")
 
 
 def cubic(a: Trial, b: Trial) -> float:
@@ -88,10 +88,17 @@ def cubic(a: Trial, b: Trial) -> float:
     return b.alpha - width * (b.slope + d2 - d1) / below if below else math.nan
 
 
-def between(low: Trial, high: Trial, share: float = 0.1) -> float:
-    """The cubic's minimizer inside an interval, at least `share` of it away from both ends; the middle without one."""
+def between(low: Trial, high: Trial, rounding: float, share: float = 0.1) -> float:
+    """The cubic's minimizer inside an interval, at least `share` of it away from both ends; the middle without one.
+
+    Where values differ by rounding only, the zero of the slopes' secant.
+    """
+    width = high.alpha - low.alpha
     if not math.isfinite(high.value):
-        return low.alpha + 0.25 * (high.alpha - low.alpha)
-    at = cubic(low, high)
-    ends = sorted((low.alpha + share * (high.alpha - low.alpha), high.alpha - share * (high.alpha - low.alpha)))
-    return min(max(at, ends[0]), ends[1]) if math.isfinite(at) else 0.5 * (low.alpha + high.alpha)
+        return low.alpha + 0.25 * width
+    if abs(high.value - low.value) <= rounding and low.slope * high.slope < 0:
+        at = low.alpha + width * low.slope / (low.slope - high.slope)
+    else:
+        at = cubic(low, high)
+    ends = sorted((low.alpha + share * width, high.alpha - share * width))
+    return min(max(at, ends[0]), ends[1]) if math.isfinite(at) else low.alpha + 0.5 * width
