@@ -2,8 +2,8 @@
 
     python benchmarks/deep_sigmoid.py [--workers 2] [--records FILE] [--page FILE]
 
-Every treatment is tuned on its grid by two seeds on the validation data, then run on ten fresh seeds and judged on the
-test data. A run that is done stands in the records; what was cut off goes on from there. With all records at hand
+Every treatment is tuned on seeds of its own and the validation data, then run on ten fresh seeds and judged on the test
+data. A run that is done stands in the records; what was cut off goes on from there. With all records at hand
 (benchmarks/results/deep-sigmoid.jsonl) it takes seconds; from none, about half an hour of one core. The page and its
 picture are made from the records alone.
 """

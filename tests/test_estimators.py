@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ravine import curvature
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
+from ravine.curvature.counted import Counted
+from ravine.curvature.krylov import System, cg
 from ravine.curvature.lanczos import Basis
 from ravine.curvature.quadrature import quadrature
 
@@ -506,6 +508,14 @@ def test_cg_and_minres_minimize_over_the_krylov_space() -> None:
         found = curvature.solve(operator(m), b, method=method, most=6)
         assert (found.stopped, found.products) == ("limit", 6)
         torch.testing.assert_close(found.value, best, rtol=1e-8, atol=1e-10)
+
+
+def test_what_is_too_small_to_be_squared_ends_the_iteration() -> None:
+    A = Operator(1, lambda v: 2 * v, dtype=torch.float32)
+    for size in (1e-21, 1e-24):  # r M r is the smallest number above zero, and z z is zero; both are zero
+        system = System(Counted(A, 0), 0.0, lambda r: 1e-3 * r)
+        assert list(cg(system, torch.tensor([size]))) == []
+        assert system.stopped == ""
 
 
 def test_a_preconditioner_saves_products() -> None:

@@ -83,7 +83,7 @@ class Ledger:
         called |= {(name, self.tuned(name), s, "test") for name in TREATMENTS for s in self.header["seeds"]}
         order = list(TREATMENTS)
         kept = [run for run in self.runs if (run["treatment"], run["setting"], run["seed"], run["data"]) in called]
-        self.runs = sorted(kept, key=lambda r: (r["data"] == "test", order.index(r["treatment"]), r["seed"], r["setting"]))
+        self.runs = sorted(kept, key=lambda r: (r["data"] == "test", order.index(r["treatment"]), r["seed"]))
         self.note()
 
     def fresh(self, treatment: str) -> list[Line]:

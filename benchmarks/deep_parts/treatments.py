@@ -142,10 +142,8 @@ TREATMENTS = {
             SHALLOW, "shallow net", "one hidden layer, the same weights otherwise: what is to be reached", MOMENTUM,
             lambda run: trained(run, shallow(run.task)),
         ),
-        Treatment("plain", "nothing", "the deep net as it is", MOMENTUM, plainly),
-        Treatment(
-            "adam", "Adam", "Adam instead of momentum", grid("adam", "lr", (0.001, 0.003, 0.01, 0.03)), plainly
-        ),
+        Treatment("plain", "plain momentum", "the deep net as it is", MOMENTUM, plainly),
+        Treatment("adam", "Adam", "instead of momentum", grid("adam", "lr", (0.001, 0.003, 0.01, 0.03)), plainly),
         Treatment(
             "kfac", "K-FAC", "a second-order solver: Kronecker-factored curvature",
             grid("kfac", "damping", (0.1, 1.0, 10.0, 100.0)), plainly,
@@ -162,15 +160,17 @@ TREATMENTS = {
             "batch-norm", "batch norm", "`ravine.strategies.batch_norm.insert`", MOMENTUM, with_model(normalized)
         ),
         Treatment(
-            "residual", "skips", "`ravine.nn.with_skips(every=1)`, residual, each branch times a scalar from 0",
+            "residual", "residual skips",
+            "`ravine.nn.with_skips(every=1)`, residual, each branch times a scalar from 0",
             MOMENTUM, with_model(lambda model: with_skips(model, every=1)),
         ),
         Treatment(
-            "highway", "highway", "`ravine.nn.with_skips(every=1, kind='highway')`", MOMENTUM,
+            "highway", "highway skips", "`ravine.nn.with_skips(every=1, kind='highway')`", MOMENTUM,
             with_model(lambda model: with_skips(model, every=1, kind="highway")),
         ),
         Treatment(
-            "heads", "auxiliary heads", "`ravine.nn.heads_task`, behind each hidden layer but the last", MOMENTUM, headed
+            "heads", "auxiliary heads", "`ravine.nn.heads_task`, behind each hidden layer but the last", MOMENTUM,
+            headed,
         ),
         Treatment(
             "pretraining", "greedy pretraining", "`ravine.strategies.pretrain`, half of the budget layer by layer",

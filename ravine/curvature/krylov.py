@@ -95,7 +95,7 @@ def minres(system: System, b: Tensor) -> Steps:
     v_before, w, w_before = torch.zeros_like(b), torch.zeros_like(b), torch.zeros_like(b)
     gamma, gamma_before = square**0.5, 1.0
     eta, (c, c_before), (s, s_before), r, largest = gamma, (1.0, 1.0), (0.0, 0.0), b, 0.0
-    while True:
+    while gamma > 0:
         z = z / gamma
         image = system.times(z)
         delta = float(z @ image)
