@@ -164,6 +164,18 @@ CLAIMS = (
     "polyak-averaging",
     "average-of-a-networks-weights",
     "mean-of-two-networks",
+    # slides 56 and 57
+    "greedy-pretraining",
+    # slide 58
+    "transferred-features",
+    "transfer-between-equal-halves",
+    # slide 59
+    "hints-for-thin-deep-networks",
+    # slide 60
+    "model-family-beats-optimizer",
+    "highways-train-at-any-depth",
+    "auxiliary-heads",
+    "auxiliary-heads-early-on",
 )
 """In the order of the slides, which is that of the gallery."""
 
