@@ -4,7 +4,7 @@ VENV = .venv
 RAVINE = $(VENV)/bin/ravine
 RACE = digits-mlp --optimizers "sgd, momentum, nesterov, adam, adamw, untuned_adam=adam(lr=0.001)" --points 8 --seeds 20
 
-.PHONY: race test test-full test-ecosystem docs lint bench clean
+.PHONY: race test test-full test-ecosystem docs lint bench deep clean
 
 race: $(VENV)/installed
 	$(RAVINE) race $(RACE) --out runs/digits
@@ -31,6 +31,10 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	for script in benchmarks/[a-z]*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+# The table of docs/deep-sigmoid.md: from its records in seconds, anew in half an hour.
+deep: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/deep_sigmoid.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

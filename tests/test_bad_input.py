@@ -114,7 +114,7 @@ def test_competitors_of_one_name(refused, optimizers):
 
 @pytest.mark.parametrize("what", ["race", "train"])
 def test_an_unknown_task(refused, what):
-    says = "unknown task 'digit-mlp': did you mean 'digits-mlp'? Allowed: autoencoder-curves,"
+    says = "unknown task 'digit-mlp': did you mean 'digits-mlp'? Allowed: "
     refused(what, "digit-mlp", "--out", "new", says=says)
     refused(what, "digit-mlp", says="Or a problem of your own: path/to/file.py:function or package.module:function")
 

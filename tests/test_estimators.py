@@ -511,6 +511,14 @@ def test_cg_and_minres_minimize_over_the_krylov_space() -> None:
         torch.testing.assert_close(found.value, best, rtol=1e-8, atol=1e-10)
 
 
+def test_what_is_too_small_to_be_squared_ends_the_iteration() -> None:
+    A = Operator(1, lambda v: 2 * v, dtype=torch.float32)
+    for size in (1e-21, 1e-24):  # r M r is the smallest number above zero, and z z is zero; both are zero
+        system = System(Counted(A, 0), 0.0, lambda r: 1e-3 * r)
+        assert list(cg(system, torch.tensor([size]))) == []
+        assert system.stopped == ""
+
+
 def test_a_preconditioner_saves_products() -> None:
     scales = 10 ** line(0, 4, 80)
     small = matrix(line(-0.3, 0.3, 80))

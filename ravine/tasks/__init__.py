@@ -10,6 +10,7 @@ TASKS = {
     "digits-mlp": "ravine.tasks.digits:mlp",
     "digits-mlp-full": "ravine.tasks.digits:mlp_full",
     "digits-cnn": "ravine.tasks.digits:cnn",
+    "digits-deep-sigmoid": "ravine.tasks.digits:deep_sigmoid",
     "fashion-mlp": "ravine.tasks.fashion:mlp",
     "moby-lm": "ravine.tasks.moby:lm",
     "autoencoder-curves": "ravine.tasks.autoencoder:curves",

@@ -54,6 +54,18 @@ def _cnn() -> nn.Module:
     )
 
 
+def _deep_sigmoid() -> nn.Module:
+    layers: list[nn.Module] = []
+    for _ in range(20):
+        layers += [nn.Linear(64, 64), nn.Sigmoid()]
+    model = nn.Sequential(*layers, nn.Linear(64, 10))
+    for layer in model:
+        if isinstance(layer, nn.Linear):  # Glorot & Bengio 2010, eq. 1: the heuristic of the time
+            nn.init.uniform_(layer.weight, -(layer.in_features**-0.5), layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+    return model
+
+
 def _digits(name: str, model: Callable[[], nn.Module], batch_size: int | None = 64) -> Task:
     train, valid, test = _splits()
     return supervised(
@@ -75,3 +87,8 @@ def mlp_full() -> Task:
 def cnn() -> Task:
     """Handwritten digits 8x8, a small convolutional network (accuracy)."""
     return _digits("digits-cnn", _cnn)
+
+
+def deep_sigmoid() -> Task:
+    """Handwritten digits 8x8, 20 layers of 64 sigmoids with weights uniform in ±1/8: does not train (accuracy)."""
+    return _digits("digits-deep-sigmoid", _deep_sigmoid)
