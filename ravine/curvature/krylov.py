@@ -37,15 +37,11 @@ class System:
     def weighed(self, r: Tensor) -> tuple[Tensor, float]:
         """z = inverse r, and rᵀ z."""
         z = self.inverse(r)
-<<<<<<< HEAD
-        product = float(r @ z) or float(r.double() @ z.double())  # squares of float32 numbers may underflow
-=======
         product = float(r @ z)
         if product == 0 and bool(r.any()):
             unit = r / r.abs().max()
             if float(unit @ self.inverse(unit)) > 0:  # what is left is too small to be squared
                 return z, product
->>>>>>> table9
         if product < 0 or not math.isfinite(product) or (product == 0 and bool(r.any())):
             raise RavineError(f"precondition is not positive definite: rᵀ M r is {product:.3g} for some r")
         return z, product
@@ -75,12 +71,6 @@ def cg(system: System, b: Tensor) -> Steps:
     p = z
     while rz > 0 and (length := float(p @ p)) > 0:  # what is left may be too small to be squared
         image = system.times(p)
-<<<<<<< HEAD
-        length = float(p @ p)
-        if not length:  # squares below the smallest number: x is as exact as it can be
-            return
-=======
->>>>>>> table9
         curvature = float(p @ image) / length
         # Products are as exact as eps times the norm: what is smaller in size has no sign.
         least = 4 * torch.finfo(b.dtype).eps * system.scale
