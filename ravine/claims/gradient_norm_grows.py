@@ -54,7 +54,7 @@ def _growth(norms: Array) -> Array:
 
 
 def _measure(trial: Trial) -> Findings:
-    copies, epochs = trial.pick(quick=3, normal=10), trial.pick(quick=200, normal=250)
+    copies, epochs = trial.pick(quick=3, normal=10), 250
     found = {
         f"{NOISE:.0%} of labels drawn anew": _course(trial, NOISE, copies, epochs),
         "clean labels": _course(trial, 0.0, copies, epochs),
