@@ -211,7 +211,7 @@ X = torch.ones(3, dtype=torch.float64)
         (lambda x: x.sum() / 0, X, "lbfgs", r"f\(x0\) or its gradient is not finite"),
         (lambda x: x.sqrt().sum(), 0 * X, "lbfgs", r"f\(x0\) or its gradient is not finite"),
         (lambda x: x.detach().sum(), X, "lbfgs", "does not depend on x"),
-        (lambda x: OnceOnly.apply(x).square().sum(), X, "newton", "differentiated twice: the operation once_diff"),
+        (lambda x: OnceOnly.apply(x).square().sum(), X, "newton", "differentiated twice: the function OnceOnly is"),
         (lambda x: torch.dropout(x, 0.5, True).square().sum(), torch.ones(99), "cg", "bernoulli_ draws random numbers"),
         (lambda x: (x[0] - x[1] - 1).square(), X, "newton(modify='none')", "the Hessian is singular here"),
         (lambda x: x @ x, X, "gauss_newton", "needs the residuals r as a vector, got a scalar"),

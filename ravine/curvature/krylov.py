@@ -37,7 +37,11 @@ class System:
     def weighed(self, r: Tensor) -> tuple[Tensor, float]:
         """z = inverse r, and rᵀ z."""
         z = self.inverse(r)
-        product = float(r @ z) or float(r.double() @ z.double())  # squares of float32 numbers may underflow
+        product = float(r @ z)
+        if product == 0 and bool(r.any()):
+            unit = r / r.abs().max()
+            if float(unit @ self.inverse(unit)) > 0:  # what is left is too small to be squared
+                return z, product
         if product < 0 or not math.isfinite(product) or (product == 0 and bool(r.any())):
             raise RavineError(f"precondition is not positive definite: rᵀ M r is {product:.3g} for some r")
         return z, product
@@ -65,11 +69,8 @@ def cg(system: System, b: Tensor) -> Steps:
     x, r = torch.zeros_like(b), b
     z, rz = system.weighed(r)
     p = z
-    while rz > 0:
+    while rz > 0 and (length := float(p @ p)) > 0:  # what is left may be too small to be squared
         image = system.times(p)
-        length = float(p @ p)
-        if not length:  # squares below the smallest number: x is as exact as it can be
-            return
         curvature = float(p @ image) / length
         # Products are as exact as eps times the norm: what is smaller in size has no sign.
         least = 4 * torch.finfo(b.dtype).eps * system.scale
@@ -94,7 +95,7 @@ def minres(system: System, b: Tensor) -> Steps:
     v_before, w, w_before = torch.zeros_like(b), torch.zeros_like(b), torch.zeros_like(b)
     gamma, gamma_before = square**0.5, 1.0
     eta, (c, c_before), (s, s_before), r, largest = gamma, (1.0, 1.0), (0.0, 0.0), b, 0.0
-    while True:
+    while gamma > 0:
         z = z / gamma
         image = system.times(z)
         delta = float(z @ image)

@@ -132,6 +132,7 @@ def refuse_coupled(judge: Judge, matrix: Tensor) -> None:
     """Raise where the gradient in an example's outputs depends on other examples' outputs: no mean over examples."""
     if len(matrix) < 2:
         return
+    matrix = matrix.detach()
     moved, pairs = matrix.clone(), len(matrix) // 2
     moved[1 : 2 * pairs : 2] = (matrix[1 : 2 * pairs : 2] + matrix[0 : 2 * pairs : 2]) / 2
     gradient = torch.func.grad(judge)
