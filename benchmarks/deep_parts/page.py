@@ -104,8 +104,8 @@ images, products with curvature as such. *Work to get there* is the median over 
 enough, of points {head["every"]} evaluations apart, with the 95 % interval from order statistics; *> {head["budget"]}*
 where the budget ended before. Seconds are the processor's, on one thread, without judging, of the median run.
 
-One budget is one budget: what learns here without getting there may do so with more. The settings are those of the
-library; others may serve a treatment better, a smaller scale of skips or heads in other places.
+One budget is one budget: what learns here without getting there may do so with more. A treatment is used as the library
+gives it; heads in other places, say, may do better.
 
 ## The treatments
 
@@ -229,7 +229,7 @@ def _works(axes: object, found: list[Row], places: list[int], budget: int) -> No
             if not math.isfinite(high):
                 axes.plot([budget], [y], ">", ms=6, color=BLUE, clip_on=False)
         else:
-            said = f"{len(there)} of {len(row.works)} runs" if there else "no run"
+            said = f"{len(there)} of {len(row.works)} runs at some point" if there else "no run"
             axes.text(0.02 * budget, y, said, va="center", fontsize=8.5, color=GREY)
-    axes.set_xlim(0, budget)
+    axes.set_xlim(0, 1.02 * budget)
     axes.set_xlabel("work until it is that near (gradient evaluations)")
