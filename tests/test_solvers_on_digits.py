@@ -36,12 +36,12 @@ def test_a_solver_that_scales_gets_to_the_goal(spec: str) -> None:
 @pytest.mark.slow
 def test_solvers_that_scale_race_on_the_digits(tmp_path: Path) -> None:
     verdict = ravine.race(
-        "digits-mlp-full", "lbfgs, levenberg_marquardt, kfac=kfac(lr=1.0, damping=1.0)",
-        points=1, seeds=2, steps=700, goal=GOAL, workers=2, out=tmp_path / "race",
+        "digits-mlp-full", "levenberg_marquardt, kfac=kfac(lr=1.0, damping=1.0)",
+        points=1, seeds=2, steps=450, goal=GOAL, workers=2, out=tmp_path / "race",
     )  # fmt: skip
     entries = verdict.content["optimizers"]
     assert {name: entry["success_rate"] for name, entry in entries.items()} == dict.fromkeys(entries, 1.0)
-    assert set(entries) == {"lbfgs", "levenberg_marquardt", "kfac"}
+    assert set(entries) == {"levenberg_marquardt", "kfac"}
 
 
 def pixels() -> tuple[Tensor, Tensor]:
@@ -90,4 +90,3 @@ def test_dense_solvers_are_refused_on_the_network_with_the_alternative() -> None
 
 def parameters() -> int:
     return sum(p.numel() for p in ravine.task("digits-mlp").model().parameters())
-
