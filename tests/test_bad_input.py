@@ -132,7 +132,7 @@ def test_an_unknown_data_set(refused, monkeypatch, tmp_path):
 
 def test_unknown_words_of_the_command_line(refused):
     refused("list", "optimisers", says="is not one of 'tasks', 'optimizers', 'schedules', 'probes'")
-    refused("rase", "quadratic", says="No such command 'rase'. Did you mean 'race'?")
+    refused("raace", "quadratic", says="No such command 'raace'. Did you mean 'race'?")
     refused("race", "quadratic", "--step", "5", says="--step")
     refused("race", says="Missing argument")
 
