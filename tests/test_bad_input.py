@@ -132,7 +132,7 @@ def test_an_unknown_data_set(refused, monkeypatch, tmp_path):
 
 def test_unknown_words_of_the_command_line(refused):
     refused("list", "optimisers", says="is not one of 'tasks', 'optimizers', 'schedules', 'probes'")
-    refused("raace", "quadratic", says="No such command 'raace'. Did you mean 'race'?")
+    refused("trian", "quadratic", says="No such command 'trian'. Did you mean 'train'")
     refused("race", "quadratic", "--step", "5", says="--step")
     refused("race", says="Missing argument")
 
