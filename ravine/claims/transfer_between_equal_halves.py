@@ -72,5 +72,5 @@ claim = Claim(
     disagreement="D11",
     holds="SOURCE DOES NOT SAY IT",
     measure=_measure,
-    seconds=24,
+    seconds=52,
 )
