@@ -280,7 +280,7 @@ def test_a_run_for_people_shows_claimed_beside_measured_and_why(folder: Path) ->
         (["terminal-velocty"], "unknown claim 'terminal-velocty': did you mean 'terminal-velocity'?"),
         ([], "which claims? Give names (.*), --slide N, or --all"),
         (["terminal-velocity", "--all"], "give names of claims, or --all, or --slide: not several of these"),
-        (["--slide", "30"], "no claim is about slide 30: the nearest slides with claims are 27 and 26. All: 4, 5"),
+        (["--slide", "37"], "no claim is about slide 37: the nearest slides with claims are 36 and 38. All: 4, 5"),
         (["--all", "--quick", "--full"], "give either --quick or --full"),
         (["terminal-velocity", "--workers", "0"], "workers"),
     ],
