@@ -1,6 +1,8 @@
 """Greedy pretraining: what each stage trains and leaves alone; four kinds of model, killed and resumed to the bit."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 import small_nets as nets
@@ -223,3 +225,13 @@ def test_a_folder_of_another_run_or_another_model_is_refused(tmp_path):
     list(ravine.train(nets.task("mlp"), "adam", steps=2, out=tmp_path / "plain"))
     with pytest.raises(RavineError, match="holds something else"):
         pretrain(nets.task("mlp"), "adam", out=tmp_path / "plain", **SHORT)
+
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "strategies.py"
+
+
+@pytest.mark.parametrize("name", re.findall(r"(?m)^def ([a-z]\w*)", EXAMPLE.read_text(encoding="utf-8")))
+def test_the_tasks_of_the_examples_train(name):
+    (*_, last) = ravine.train(ravine.task(f"{EXAMPLE}:{name}"), "adam", steps=2)
+    assert last.work == 2
+    assert not last.diverged
