@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ravine.core.batches import in_order, length, to
 from ravine.core.errors import RavineError
+from ravine.core.modes import evaluating
 from ravine.core.roles import plain, unwrapped
 
 BATCH = 256
@@ -65,7 +66,7 @@ def recalibrate(
         return []
     call = partial(forward or _called, model)
     device = next((x.device for x in model.parameters()), torch.device("cpu"))
-    with _evaluating(model), _kept_if_it_fails(model), torch.no_grad():
+    with evaluating(model), _kept_if_it_fails(model), torch.no_grad():
         if exact and isinstance(data, Iterator):
             raise RavineError(
                 "recalibrate: exact=True reads the data once for every layer: give a list or a DataLoader"
@@ -192,17 +193,6 @@ def _called(model: nn.Module, batch: Any) -> Any:
             "recalibrate: batches are dicts: give forward=, as in forward=lambda model, batch: model(**batch)"
         )
     return model(batch[0] if isinstance(batch, tuple | list) else batch)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for m, mode in modes:
-            m.training = mode
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ravine.cli.screen import aside, dump, failed, interruptible, progress, say, show
+from ravine.cli.screen import aside, dump, failed, interruptible, picture_place, progress, say, show
 
 if TYPE_CHECKING:
     from ravine.anatomy import Anatomy
@@ -77,17 +77,7 @@ def _check_training(at: At, checkpoint: Path | None, optimizer: str | None, step
 
 def _places(out: Path | None, name: str, layers: bool) -> list[Path]:
     """Where the spectrum is drawn, and the layers where they are wanted; raises unless both can be written."""
-    from ravine.core.errors import RavineError
-
-    if out is None:
-        out = Path("runs") / f"curvature-{name.replace('/', '-')}.png"
-    elif out.is_dir() or not out.suffix:
-        out = out / "spectrum.png"
-    if out.suffix not in (".png", ".svg"):
-        raise RavineError(f"--out must be a folder or end in .png or .svg, got '{out}'")
-    for above in out.parents:
-        if above.exists() and not above.is_dir():
-            raise RavineError(f"'{above}' is no folder: no picture can be written there")
+    out = picture_place(out, "curvature", name, "spectrum.png")
     beside = "layers" if out.stem == "spectrum" else f"{out.stem}-layers"
     return [out, out.with_name(beside + out.suffix)] if layers else [out]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ravine.cli.screen import aside, dump, failed, interruptible, say, show
+from ravine.cli.screen import aside, dump, failed, interruptible, picture_place, say, show
 
 if TYPE_CHECKING:
     from ravine.init import Finding
@@ -33,7 +33,7 @@ def init(
 
     with aside(json):
         problem = ravine.task(task)
-    place = _place(out, problem.name)
+    place = picture_place(out, "init", problem.name, "signal.png")
     with interruptible("nothing was kept"), aside(json):
         try:
             found = start(
@@ -52,21 +52,6 @@ def init(
             show(table)
     if found.findings.verdict == "fail":
         raise typer.Exit(1)
-
-
-def _place(out: Path | None, name: str) -> Path:
-    from ravine.core.errors import RavineError
-
-    if out is None:
-        out = Path("runs") / f"init-{name.replace('/', '-')}.png"
-    elif out.is_dir() or not out.suffix:
-        out = out / "signal.png"
-    if out.suffix not in (".png", ".svg"):
-        raise RavineError(f"--out must be a folder or end in .png or .svg, got '{out}'")
-    for above in out.parents:
-        if above.exists() and not above.is_dir():
-            raise RavineError(f"'{above}' is no folder: no picture can be written there")
-    return out
 
 
 def _draw(found: "Start", place: Path) -> str | None:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -75,3 +76,22 @@ def interruptible(hint: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say(f"interrupted: {hint}")
         raise typer.Exit(130) from None
+
+
+def picture_place(out: Path | None, command: str, name: str, inside: str) -> Path:
+    """Where a picture goes: `out`, or `inside` of it where that is a folder; in runs/ unless it is given.
+
+    Raises `RavineError` unless a picture can be written there.
+    """
+    from ravine.core.errors import RavineError
+
+    if out is None:
+        out = Path("runs") / f"{command}-{name.replace('/', '-')}.png"
+    elif out.is_dir() or not out.suffix:
+        out = out / inside
+    if out.suffix not in (".png", ".svg"):
+        raise RavineError(f"--out must be a folder or end in .png or .svg, got '{out}'")
+    for above in out.parents:
+        if above.exists() and not above.is_dir():
+            raise RavineError(f"'{above}' is no folder: no picture can be written there")
+    return out

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from ravine.core.errors import RavineError
+from ravine.core.trees import tensors
 
 Batch = Any
 
@@ -109,13 +110,7 @@ def to(data: Any, device: torch.device) -> Any:
 
 def leading_size(batch: Batch) -> int | None:
     """The leading dimension of the first tensor in `batch`."""
-    if isinstance(batch, Tensor):
-        return batch.shape[0] if batch.ndim else None
-    if isinstance(batch, dict):
-        batch = tuple(batch.values())
-    if isinstance(batch, tuple | list):
-        return next((size for item in batch if (size := leading_size(item)) is not None), None)
-    return None
+    return next((tensor.shape[0] for tensor in tensors(batch) if tensor.ndim), None)
 
 
 def _tensors(data: Any) -> list[Tensor] | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ravine.core.batches import Batch, check_data, leading_size, length
 from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
+from ravine.core.modes import evaluating
 
 BETTER = ("higher", "lower")
 
@@ -87,11 +88,5 @@ class Task:
 
     def judge(self, model: nn.Module, data: Any) -> float:
         """The metric on `data` in evaluation mode without gradients; the model's modes are left as they were."""
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            with torch.no_grad():
-                return float(self.metric(model, data))
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluating(model), torch.no_grad():
+            return float(self.metric(model, data))

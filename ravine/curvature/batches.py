@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ravine.core.errors import RavineError
+from ravine.core.trees import tensors
 
 Size = Callable[[Any], int] | None
 
@@ -81,7 +82,7 @@ def examples(batch: Any, size: Size) -> int:
     """The number of examples in a batch: what `size` says, or the leading dimension on which all its tensors agree."""
     if size is not None:
         return _whole(size(batch))
-    found = {tensor.shape[0] for tensor in _tensors(batch) if tensor.ndim}
+    found = {tensor.shape[0] for tensor in tensors(batch) if tensor.ndim}
     if len(found) != 1:
         said = f"its tensors' leading dimensions are {sorted(found)}" if found else "it holds no tensors"
         listed = f" ({_LISTED})" if isinstance(batch, list) else ""
@@ -100,14 +101,3 @@ def _whole(said: Any) -> int:
     if count < 1 or isinstance(said, bool):
         raise RavineError(f"size= must say a whole number of examples, 1 at least, and it says {said!r}")
     return count
-
-
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
-        for item in batch.values():
-            yield from _tensors(item)
-    elif isinstance(batch, tuple | list):
-        for item in batch:
-            yield from _tensors(item)

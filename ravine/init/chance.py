@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ravine.init.untouched import tensors
+from ravine.core.trees import tensors
 
 _CLOSE = 1e-3
 

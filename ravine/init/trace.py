@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ravine.core.errors import RavineError
+from ravine.core.trees import tensors
 from ravine.init.activations import ACTIVATIONS, ALIASES, Activation, activation
 from ravine.init.flow import Flow, Tag
 
@@ -34,9 +35,9 @@ def trace(model: nn.Module, example: Any) -> Flow:
         model.eval()
         devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
         with torch.no_grad(), torch.random.fork_rng(devices), _Following(flow, model) as following:
-            following.tags = {id(t): (t, Tag(origins=frozenset({None}))) for t in _tensors(example)}
+            following.tags = {id(t): (t, Tag(origins=frozenset({None}))) for t in tensors(example)}
             output = _called(model, example)
-            for tensor in _tensors(output):
+            for tensor in tensors(output):
                 flow.resolve(following.tag(tensor), None)
     except RavineError:
         raise
@@ -57,20 +58,9 @@ def _called(model: nn.Module, example: Any) -> Any:
 
 
 def _check_finite(given: Any, what: str) -> None:
-    for tensor in _tensors(given):
+    for tensor in tensors(given):
         if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.isfinite().all():
             raise RavineError(f"{what} has values that are not finite (NaN or infinite)")
-
-
-def _tensors(given: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists, dicts and output objects."""
-    if isinstance(given, Tensor):
-        return [given]
-    if isinstance(given, Mapping):
-        return [tensor for value in given.values() for tensor in _tensors(value)]
-    if isinstance(given, tuple | list):
-        return [tensor for value in given for tensor in _tensors(value)]
-    return []
 
 
 class _Following(TorchFunctionMode):
@@ -92,12 +82,12 @@ class _Following(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        before = {id(t): self.tag(t) for t in _tensors((args, kwargs))}
+        before = {id(t): self.tag(t) for t in tensors((args, kwargs))}
         output = func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
-        made = [tensor for tensor in _tensors(output) if id(tensor) not in self.parameters]
+        made = [tensor for tensor in tensors(output) if id(tensor) not in self.parameters]
         if made and not self._view_of_parameter(args, made):
-            tag = self._after(name, args, kwargs, [before[id(t)] for t in _tensors((args, kwargs)) if id(t) in before])
+            tag = self._after(name, args, kwargs, [before[id(t)] for t in tensors((args, kwargs)) if id(t) in before])
             for tensor in made:
                 self.tags[id(tensor)] = (tensor, tag)
         return output
@@ -107,7 +97,7 @@ class _Following(TorchFunctionMode):
         whole = self._parameter(args[0]) if args and isinstance(args[0], Tensor) else None
         if args and whole is None and id(args[0]) in self.pieces:
             whole = self.pieces[id(args[0])][1], False
-        if whole is None or len(made) != 1 or len(_tensors(args)) != 1:
+        if whole is None or len(made) != 1 or len(tensors(args)) != 1:
             return False
         (view,), (key, turned), source = made, whole, args[0]
         if view.untyped_storage().data_ptr() != source.untyped_storage().data_ptr():
@@ -136,12 +126,12 @@ class _Following(TorchFunctionMode):
         if name in PRODUCTS or (name in ("mul", "imul", "rmul") and len(signals) > 1):
             return self.flow.mix(signals)
         if name in NORMS:
-            known = [t for t in _tensors((args[1:], kwargs)) if self._parameter(t)]
+            known = [t for t in tensors((args[1:], kwargs)) if self._parameter(t)]
             return self.flow.normalize(self.flow.join(signals or [Tag()]), id(known[0]) if known else None)
         if (f := _activation(name, args, kwargs)) is not None:
             return self.flow.activate(f, self.tag(args[0] if args else kwargs.get("input")))
         if name in SUMS | {"cat", "concat", "concatenate"}:
-            for t in _tensors(args):
+            for t in tensors(args):
                 if (piece := self._parameter(t) or self.pieces.get(id(t), (t, None))[1:])[0] is not None:
                     self.flow.added.add(piece[0])
         if name in SUMS and len(args) >= 2 and all(isinstance(arg, Tensor) for arg in args[:2]):
@@ -176,7 +166,7 @@ class _Following(TorchFunctionMode):
     def _recurrent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tag:
         tag = self.tag(args[0])
         self.flow.resolve(tag, None)
-        weights = [t for t in _tensors((args[1:], kwargs)) if id(t) in self.parameters and t.ndim > 1]
+        weights = [t for t in tensors((args[1:], kwargs)) if id(t) in self.parameters and t.ndim > 1]
         for p in weights:
             self.flow.weight(id(p), Tag(origins=tag.origins, history=tag.history))
             self.flow.places[id(p)].after.add(None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ravine.core.batches import to
 from ravine.core.errors import RavineError
 from ravine.core.seeds import GlobalStream, derive
+from ravine.core.trees import tensors
 
 Loss = Callable[..., Tensor]
 
@@ -112,15 +113,3 @@ def attempt(call: Callable[[], Any], batch: Any, loss: bool) -> Any:
         raise RavineError(
             f"{what} not take this batch ({shapes or 'no tensors'}{told}): {type(error).__name__}: {error}"
         ) from error
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors(item)

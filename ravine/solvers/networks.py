@@ -1,14 +1,12 @@
 """The solvers of outputs as optimizers of a network, with the arguments that their specs have."""
 
-import dataclasses
-import inspect
 from typing import Any, ClassVar
 
 from torch import nn
 
 from ravine.core.errors import RavineError
-from ravine.solvers.base import Direction
 from ravine.solvers.outputs import OutputSolver
+from ravine.solvers.signature import signature
 
 
 class NamedOutput(OutputSolver):
@@ -16,12 +14,7 @@ class NamedOutput(OutputSolver):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        fields = dataclasses.fields(Direction.registry[cls.kind])
-        own = list(inspect.signature(OutputSolver.__init__).parameters.values())
-        kept = [one for one in own if one.name not in ("solver", "hyperparameters")]
-        only = inspect.Parameter.KEYWORD_ONLY
-        more = [inspect.Parameter(f.name, only, default=f.default, annotation=f.type) for f in fields]
-        cls.__signature__ = inspect.Signature([*kept[1:], *more])  # type: ignore[attr-defined]
+        cls.__signature__ = signature(OutputSolver, cls.kind)  # type: ignore[attr-defined]
 
     def __init__(self, model: nn.Module, **arguments: Any) -> None:
         if "criterion" not in arguments:

@@ -1,16 +1,15 @@
 """Which layer feeds which, found by running the model on an example, whatever its forward does."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from ravine.core.errors import RavineError
+from ravine.core.modes import evaluating
+from ravine.core.trees import tensors
 
 
 class Call(NamedTuple):
@@ -59,11 +58,6 @@ class _Watch(TorchFunctionMode):
         return made
 
 
-def tensors(tree: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
-
-
 def executed(model: nn.Module, example: Any, whole: tuple[type[nn.Module], ...] = ()) -> Execution:
     """Run `model` on `example` in evaluation mode and say what happened.
 
@@ -99,15 +93,3 @@ def run(model: nn.Module, example: Any) -> Any:
             f"the model cannot be called with the example ({type(error).__name__}: {str(error).splitlines()[0]}): give "
             "a tensor, a tuple of its arguments, or a dict of those with names"
         ) from error
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, evaluation mode; outside, every module's mode as it was."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for m, mode in modes:
-            m.training = mode

@@ -11,8 +11,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from ravine.core.errors import RavineError
+from ravine.core.modes import evaluating
+from ravine.core.trees import tensors
 from ravine.strategies.changes import Report, exchange
-from ravine.strategies.execution import evaluating, executed, run, tensors
+from ravine.strategies.execution import executed, run
 from ravine.strategies.norms import Normalized
 
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # a check of structure: rounding stays far below
