@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from ravine.claims._plain_rnn import answers, clipped, gradient, start
 from ravine.claims._small_net import Net, batches, digits
 from ravine.claims._walk import NEVER, best, path, steps_until
 from ravine.core.rule import Rule, chain
@@ -61,3 +62,31 @@ def test_copies_of_one_seed_see_one_batch_and_seeds_see_others() -> None:
     assert torch.equal(y[2], y[3])
     assert not torch.equal(x[1], x[2])
     assert math.isclose(float(digits()[0].max()), 1.0)
+
+
+def test_the_plain_recurrent_net_is_torchs_and_its_gradient_that_of_autograd() -> None:
+    chance = torch.Generator().manual_seed(3)
+    weights = torch.stack([start(torch.randn(5, 5, generator=chance), chance) for _ in range(2)]).double()
+    weights += 0.1 * torch.randn(weights.shape, generator=chance, dtype=torch.float64)
+    x = torch.randn(2, 4, 6, 2, generator=chance, dtype=torch.float64)
+    y = torch.randn(2, 4, generator=chance, dtype=torch.float64)
+    found = gradient(weights, x, y, 5)
+    for i, copy in enumerate(weights):
+        rnn, last = nn.RNN(2, 5, batch_first=True).double(), nn.Linear(5, 1).double()
+        into, recurrent, out, bias, offset = torch.split(copy, [10, 25, 5, 5, 1])
+        with torch.no_grad():
+            rnn.weight_ih_l0.copy_(into.view(2, 5).T)
+            rnn.weight_hh_l0.copy_(recurrent.view(5, 5).T)
+            rnn.bias_ih_l0.copy_(bias)
+            rnn.bias_hh_l0.zero_()
+            last.weight.copy_(out)
+            last.bias.copy_(offset)
+        said = last(rnn(x[i])[1][0])[:, 0]
+        assert torch.allclose(answers(weights, x, 5)[i], said, rtol=1e-12)
+        (said - y[i]).square().mean().backward()
+        grads = [rnn.weight_ih_l0.grad.T, rnn.weight_hh_l0.grad.T, last.weight.grad, rnn.bias_ih_l0.grad]
+        expected = torch.cat([g.flatten() for g in [*grads, last.bias.grad] if g is not None])
+        assert torch.allclose(found[i], expected, rtol=1e-10, atol=1e-14)
+    short = clipped(found, float(found.norm(dim=1).min()) / 2)
+    assert torch.allclose(short.norm(dim=1), found.norm(dim=1).min() / 2)
+    assert torch.equal(clipped(found, 1e9), found)

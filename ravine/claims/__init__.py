@@ -53,6 +53,7 @@ CLAIMS = (
     # slide 18
     "powers-of-a-matrix",
     "gradients-through-time",
+    "spectral-radius-decides-memory",
     # slide 19
     "straight-paths",
     "paths-are-long",
@@ -105,6 +106,7 @@ CLAIMS = (
     # slide 34
     "sparse-input-keeps-its-size",
     "sparsity-or-scale",
+    "sparse-weights-slow-maxout",
     # slide 35
     "one-minibatch-sets-the-scales",
     # slide 36
