@@ -88,10 +88,10 @@ def _said(name: str, one: bool) -> str:
 NOTES = (
     "What misses the bound is all weights 100 times as large: the output layer, behind which nothing normalizes, then "
     "starts with outputs 100 times as large. With only the hidden layers scaled the range is within the bound, and "
-    "BN((aW)u) = BN(Wu) says no more than that. The criterion was written for all layers before anything was run, so "
+    "BN((aW)u) = BN(Wu) says no more than that. The criterion was written for all layers before the sweep was run, so "
     "that decides. The interval holds 2: a near miss with 5 seeds.",
-    "At one rate for all scales the range is wider. The function at the start is the same, but its gradient is 1/a as "
-    "large: normalized weights 100 times as large move, in proportion to their size, 10,000 times less.",
+    "At one rate for all scales the range is wider. Scaled hidden layers make the same function, but their gradient is "
+    "1/a as large: normalized weights 100 times as large move, in proportion to their size, 10,000 times less.",
     "Without it, weights 10 times as large do best: 1 / √fan-in is small for a unit whose slope is 1/4 at most.",
     "The best and the worst scale are picked by the outcome, so even equal scales would have a range above 0.",
     "Why it helps is not measured here. Ioffe & Szegedy 2015 held that inputs of a layer shift less; Santurkar, "
