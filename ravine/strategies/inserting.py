@@ -15,10 +15,18 @@ from ravine.core.declared import check_value
 from ravine.core.errors import RavineError, unknown
 from ravine.core.modes import evaluating
 from ravine.nn.layers import is_chain
-from ravine.strategies import norms
 from ravine.strategies.changes import Report, exchange, undone_if_it_fails
 from ravine.strategies.execution import Execution, executed, run
-from ravine.strategies.norms import BatchNorm, GhostBatchNorm, GroupNorm, Normalized, NormalizedRNN
+from ravine.strategies.norms import (
+    BatchNorm,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GhostBatchNorm,
+    GroupNorm,
+    Normalized,
+    NormalizedRNN,
+)
 
 KINDS = ("batch", "layer", "group", "weight", "ghost")
 _LAYERS = (nn.Linear, _ConvNd, nn.RNNBase)
@@ -228,7 +236,7 @@ def _norm(layer: nn.Module, kind: str, options: dict[str, Any], groups: int | No
     if isinstance(layer, _ConvNd):
         channels, dims = layer.out_channels, layer.weight.ndim - 2
         if kind == "batch":
-            made = (norms.BatchNorm1d, norms.BatchNorm2d, norms.BatchNorm3d)[dims - 1](channels, **options)
+            made = (BatchNorm1d, BatchNorm2d, BatchNorm3d)[dims - 1](channels, **options)
         elif kind == "ghost":
             made = GhostBatchNorm(channels, size, **options)
         else:
