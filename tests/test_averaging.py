@@ -21,6 +21,7 @@ from ravine.rules import EMA as EMARule
 from ravine.rules import SWA as SWARule
 from ravine.rules import Adam, chain
 from ravine.rules import Polyak as PolyakRule
+from ravine.strategies.batch_norm import frozen
 
 WAYS = ["loop"] if cannot_compile("cpu") else ["loop", "compiled"]
 F64 = torch.float64
@@ -351,6 +352,32 @@ def test_recalibrated_statistics_are_mean_and_variance_over_all_of_the_data() ->
         assert layer.training
 
 
+def test_a_list_is_batches_whatever_their_sizes() -> None:
+    x = torch.randn(100, 3, dtype=F64) + torch.arange(100, dtype=F64)[:, None]
+    for size in (50, 30):
+        for data in (list(x.split(size)), iter(x.split(size)), [(part, part) for part in x.split(size)]):
+            model = normed(F64)
+            recalibrate(model, data)
+            torch.testing.assert_close(model[1].running_mean, model[0](x).mean(0).detach(), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(model[1].running_var, model[0](x).var(0).detach(), rtol=1e-12, atol=1e-12)
+    avg = EMA(model)
+    avg.update()
+    with avg.swapped(data=list(x.split(50))):
+        wanted = copy.deepcopy(model.state_dict())
+    torch.testing.assert_close(wanted["1.running_mean"], model[0](x).mean(0).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_frozen_layers_are_not_recalibrated() -> None:
+    """They would normalize by what they hold, so that what the next layer is measured on is not what it gets."""
+    model = normed()
+    before = copy.deepcopy(model.state_dict())
+    for exact in (False, True):
+        with frozen(model), pytest.raises(RavineError, match=r"'1' is frozen, which keeps its statistics: release\(\)"):
+            recalibrate(model, torch.randn(8, 3), exact=exact)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    assert recalibrate(model, torch.randn(8, 3)) == ["1", "5"]
+
+
 def test_exact_recalibration_standardizes_every_layer_in_evaluation_mode() -> None:
     model = normed(F64).eval()
     x = 3 + torch.randn(41, 3, dtype=F64) * torch.arange(1, 4)
@@ -388,8 +415,8 @@ def test_recalibration_of_other_data_and_calls() -> None:
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x), batch_size=9)
     by_name = lambda m, batch: m(batch["x"])  # noqa: E731
     ways: list[tuple[Any, Any]] = [
-        (x, None), ((x, x), None), ([x, x], None), (loader, None), (loader.dataset, None), (iter([x]), None),
-        ([(x, x)], None), ({"x": x}, by_name), ([{"x": x}], by_name),
+        (x, None), ((x, x), None), ([x], None), ((x, torch.arange(9)), None), (loader, None), (loader.dataset, None),
+        (iter([x]), None), ([(x, x)], None), (((x, x),), None), ({"x": x}, by_name), ([{"x": x}], by_name),
     ]  # fmt: skip
     for data, forward in ways:
         recalibrate(model, data, forward)
@@ -435,7 +462,9 @@ def test_a_state_that_does_not_fit_is_refused_and_leaves_all_as_it_was() -> None
     good = avg.state_dict()
     before = copy.deepcopy(good)
     moved = good["averages"] | {"0.wieght": good["averages"]["0.weight"]}
-    cases: list[tuple[dict[str, Any], str]] = [
+    shorter = EMA(nn.Sequential(nn.Linear(3, 4)).double(), 0.9)
+    shorter.update()
+    cases: list[tuple[Any, str]] = [
         ({"averages": {}}, "the saved average lacks 'buffers': is it one of ravine.averaging's"),
         (good | {"rule": "polyak"}, "the saved average has rule 'polyak', but this one has 'ema\\(decay=0.9\\)'"),
         (good | {"buffers": "average"}, "has buffers 'average', but this one has 'last'"),
@@ -447,6 +476,9 @@ def test_a_state_that_does_not_fit_is_refused_and_leaves_all_as_it_was() -> None
         (good | {"averages": good["averages"] | {"0.weight": None}}, "'0.weight' has shape None"),
         (good | {"counts": {"0.weight": -1}}, "count of '0.weight' must be a whole number from 0, got -1"),
         (good | {"counts": {}}, "has no count for '0.bias'"),
+        (good | {"averages": 3}, "holds no averages by name, but int"),
+        (3, "load_state_dict takes what state_dict\\(\\) gave, got int"),
+        (shorter.state_dict(), "is of a model without the weight '2.weight', which this model has"),
     ]
     for state, message in cases:
         with pytest.raises(RavineError, match=message):
@@ -500,7 +532,7 @@ def bad_loader() -> Any:
         (lambda: EMARule(half_life=3, horizon=9), "ema: half_life and horizon say the same thing"),
         (lambda: EMA(net(), horizon=1), "ema: horizon must be in \\(1, inf\\), got 1"),
         (lambda: EMA(net(), half_life=1e20), "ema: decay must be in \\(0, 1\\), got 1.0"),
-        (lambda: EMA(net(), warmup="grow"), "unknown warmup of optimizer 'ema' 'grow': did you mean 'growing'"),
+        (lambda: EMA(net(), warmup="grow"), "unknown choice of warmup= 'grow': did you mean 'growing'"),
         (lambda: EMA(net(), buffers="lst"), "unknown choice of buffers= 'lst': did you mean 'last'"),
         (lambda: EMA(net(), execution="fast"), "unknown choice of execution= 'fast'"),
         (lambda: Polyak(net(), tail=0.5), "tail is a share of steps, so give both"),
@@ -519,6 +551,20 @@ def bad_loader() -> Any:
         ),
         (lambda: average([{"w": torch.ones(1)}, {"w": torch.ones(2)}]), "'w' has shape \\(2,\\) in checkpoint 2, but"),
         (lambda: average([{"w": torch.ones(1)}], [1, 2]), "2 weights for 1 checkpoints: give one each"),
+        (lambda: average([{"w": torch.ones(1)}], ["a"]), "average: a weight must be a number, got 'a'"),
+        (lambda: average([{"w": torch.ones(1)}], 3), "weights are a list of numbers, one for each checkpoint, got 3"),
+        (lambda: average(["missing.pt"]), "average: there is no file 'missing.pt'"),
+        (lambda: average([__file__]), "test_averaging.py' cannot be read as a checkpoint"),
+        (lambda: average([3]), "a checkpoint is a path or a state dict, got int"),
+        (lambda: average(3), "average takes several checkpoints: a list of paths or of state dicts, got int"),
+        (
+            lambda: average([{"w": torch.ones(1)}, {"w": torch.ones(1, dtype=torch.long)}]),
+            "'w' is of whole numbers in checkpoint 2, but of floating point in the one before",
+        ),
+        (
+            lambda: average([{"w": torch.ones(1, dtype=torch.long)}, {"w": torch.ones(1)}]),
+            "'w' is of floating point in checkpoint 2, but of whole numbers in the one before",
+        ),
         (lambda: average([{"w": torch.ones(1)}], [0.0]), "weights must be finite, not negative and not all zero"),
         (lambda: recalibrate(normed(), bad_loader()), "recalibrate: a batch of one example has no variance"),
         (lambda: recalibrate(normed(), torch.randn(1, 3)), "recalibrate: a batch of one example has no variance"),
@@ -527,6 +573,15 @@ def bad_loader() -> Any:
         (lambda: recalibrate(normed(), []), "recalibrate: the data gave no batch"),
         (lambda: recalibrate(normed(), 3), "data must be tensors, a dataset or batches, got int"),
         (lambda: recalibrate(normed(), {"x": torch.randn(4, 3)}), "batches are dicts: give forward="),
+        (lambda: recalibrate(normed(), torch.randn(8, 3).split(4)), "2 tensors of this one are alike, as x.split"),
+        (lambda: recalibrate(normed(), torch.randn(9, 3).split(4)), "give torch.cat\\(data\\) or iter\\(data\\)"),
+        (lambda: recalibrate(normed(), (torch.randn(9, 3), torch.ones(8))), "data have different lengths: 8, 9"),
+        (lambda: recalibrate(normed(), [torch.randn(9, 3), torch.arange(9)]), "inputs and targets are a tuple"),
+        (lambda: recalibrate(normed(), torch.randn(8, 3), batch_size=0), "batch_size must be in \\[1, inf\\), got 0"),
+        (lambda: recalibrate(normed(), torch.randn(8, 3).numpy()), "got ndarray: torch.from_numpy makes tensors"),
+        (lambda: recalibrate(normed(), [torch.randn(8, 3).numpy()]), "a batch is a ndarray: torch.from_numpy"),
+        (lambda: recalibrate(normed(), "data"), "must be tensors, a dataset or batches, got str"),
+        (lambda: recalibrate([], torch.randn(8, 3)), "recalibrate takes a model, an nn.Module; got list"),
     ],
 )
 def test_bad_input(call: Callable[[], Any], message: str) -> None:

@@ -4,7 +4,7 @@ from torch import nn
 
 from ravine.averaging.tracking import Averaging
 from ravine.core.declared import check_value
-from ravine.core.errors import RavineError
+from ravine.core.errors import RavineError, unknown
 from ravine.rules import EMA as _EMA
 from ravine.rules import SWA as _SWA
 from ravine.rules import Polyak as _Polyak
@@ -31,6 +31,8 @@ class EMA(Averaging):
         rates = {name: value for name, value in given.items() if value is not None}
         if len(rates) > 1:
             raise RavineError(f"EMA: {' and '.join(rates)} say the same thing: give one of {', '.join(given)}")
+        if warmup not in (known := _EMA.choices["warmup"]):
+            raise unknown("choice of warmup=", str(warmup), known)
         super().__init__(model, _EMA(**rates, warmup=warmup), buffers, execution)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset, IterableDataset
 
-from ravine.core.batches import in_order, length, to
+from ravine.core.batches import check_data, in_order, length, to
+from ravine.core.declared import check_value
 from ravine.core.errors import RavineError
-from ravine.core.modes import evaluating
+from ravine.core.modes import BATCH_OF_ONE, evaluating, is_batch_of_one, is_held
 from ravine.core.roles import plain, unwrapped
 
 BATCH = 256
@@ -55,13 +56,20 @@ def recalibrate(
     order in which they run, each behind layers that normalize by what was computed: then in evaluation mode every
     layer's output has mean 0 and variance 1 over the data.
 
-    data: tensors (inputs, ...), a dataset, or batches, such as a DataLoader; of a batch that is a tuple or a list the
-        first is the input. forward(model, batch) calls the model otherwise. batch_size: of tensors and datasets.
+    data: a tensor, a tuple of tensors (inputs, targets, ...), a dataset, or batches: a list of them, a DataLoader. Of a
+        batch that is a tuple or a list the first is the input. A tuple whose tensors are all alike, as `x.split(50)`
+        gives one, is refused: it may mean both. forward(model, batch) calls the model otherwise. batch_size: of
+        tensors and datasets.
     Modes are as they were afterwards, and if it fails the statistics too. A model without batch normalization is left
     alone. Wu & Johnson 2021 compare such estimates (arXiv:2105.07576, section 3). Raises `RavineError` for data without
-    a batch, and for a batch of one, which has no variance.
+    a batch, for a batch of one, which has no variance, and for layers held still by `frozen`.
     """
+    if not isinstance(model, nn.Module):
+        raise RavineError(f"recalibrate takes a model, an nn.Module; got {type(model).__name__}")
+    check_value("recalibrate: batch_size", batch_size, int, "[1, inf)")
     layers = _layers(model)
+    if held := [name for name, m in layers.items() if is_held(m)]:
+        raise RavineError(f"recalibrate: '{held[0]}' is frozen, which keeps its statistics: release() it before")
     if not layers:
         return []
     call = partial(forward or _called, model)
@@ -116,11 +124,8 @@ def _measure(
             except _Enough:
                 pass
             except ValueError as error:
-                if "more than 1 value per channel" in str(error) or "batch of one" in str(error):
-                    raise RavineError(
-                        "recalibrate: a batch of one example has no variance to normalize by: use larger batches, and "
-                        "drop_last=True in a DataLoader that ends with one"
-                    ) from error
+                if is_batch_of_one(error):
+                    raise RavineError(f"recalibrate: {BATCH_OF_ONE}") from error
                 raise
     finally:
         for hook in hooks:
@@ -173,18 +178,39 @@ def _in_order(layers: dict[str, _BatchNorm], batch: Any, call: Callable[[Any], A
 def _batches(data: Any, size: int) -> Iterator[Any]:
     """Batches of tensors, of a dataset, or as they are given; of what is cut here none is of one example."""
     data = (data,) if isinstance(data, Tensor) else data
-    columns = isinstance(data, tuple | dict) or (isinstance(data, Dataset) and not isinstance(data, IterableDataset))
-    if isinstance(data, list) and data and all(isinstance(x, Tensor) for x in data):
-        columns = len({len(x) for x in data}) == 1
-    if columns:
+    dataset = isinstance(data, Dataset) and not isinstance(data, IterableDataset)
+    inside = list(data.values()) if isinstance(data, dict) else list(data) if isinstance(data, tuple | list) else []
+    all_tensors = bool(inside) and all(isinstance(x, Tensor) and x.ndim for x in inside)
+    if isinstance(data, tuple) and all_tensors:
+        _refuse_pieces(inside)
+    if isinstance(data, list) and all_tensors and len({(x.dtype, x.ndim) for x in inside}) > 1:
+        raise RavineError(
+            "recalibrate: a list holds batches, but the tensors in this one are not of one kind: inputs and targets "
+            "are a tuple, (x, y)"
+        )
+    if dataset or (all_tensors and not isinstance(data, list)):
+        check_data("recalibrate: data", data)
         n = length(data) or 0
         while n > 1 and n % size == 1:
             size += 1
         yield from in_order(data, size)
-    elif isinstance(data, Iterable):
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | dict) and not hasattr(data, "__array__"):
         yield from data
     else:
-        raise RavineError(f"recalibrate: data must be tensors, a dataset or batches, got {type(data).__name__}")
+        advice = ": torch.from_numpy makes tensors" if hasattr(data, "__array__") else ""
+        raise RavineError(f"recalibrate: data must be tensors, a dataset or batches, got {type(data).__name__}{advice}")
+
+
+def _refuse_pieces(tensors: list[Tensor]) -> None:
+    """Raise for a tuple that may hold batches as well as inputs and targets: all are of one type and shape of rows."""
+    first, *others = tensors
+    alike = all(x.dtype == first.dtype and x.shape[1:] == first.shape[1:] for x in others)
+    if others and alike and not all(x is first for x in others):
+        raise RavineError(
+            f"recalibrate: a tuple is inputs, targets, ..., but the {len(tensors)} tensors of this one are alike, as "
+            "x.split(50) makes them: give torch.cat(data) or iter(data) where they are batches, and data[0] where the "
+            "first is the inputs"
+        )
 
 
 def _called(model: nn.Module, batch: Any) -> Any:
@@ -192,7 +218,10 @@ def _called(model: nn.Module, batch: Any) -> Any:
         raise RavineError(
             "recalibrate: batches are dicts: give forward=, as in forward=lambda model, batch: model(**batch)"
         )
-    return model(batch[0] if isinstance(batch, tuple | list) else batch)
+    given = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(given, Tensor) and hasattr(given, "__array__"):
+        raise RavineError(f"recalibrate: a batch is a {type(given).__name__}: torch.from_numpy makes a tensor of it")
+    return model(given)
 
 
 @contextmanager

@@ -183,17 +183,23 @@ class Averaging:
         """All of it, in tensors, numbers and text, so that `torch.load(..., weights_only=True)` takes it."""
         tensors = {"averages": self.averages, "statistics": self.statistics}
         copies = {key: {name: x.clone() for name, x in found.items()} for key, found in tensors.items()}
-        return {"rule": str(self.rule), "buffers": self.buffers, "counts": dict(self.counts)} | copies
+        own = {"rule": str(self.rule), "buffers": self.buffers, "model": list(named_parameters(self.model))}
+        return own | {"counts": dict(self.counts)} | copies
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state, to the bit; one of another average or another model is refused, before anything."""
         self._refuse_inside("load_state_dict()")
         own = self.state_dict().keys()
+        if not isinstance(state, Mapping):
+            raise RavineError(f"load_state_dict takes what state_dict() gave, got {type(state).__name__}")
         if missing := sorted(own - state.keys()):
             raise RavineError(f"the saved average lacks '{missing[0]}': is it one of ravine.averaging's?")
         for name in ("rule", "buffers"):
             if state[name] != (mine := str(getattr(self, name))):
                 raise RavineError(f"the saved average has {name} '{state[name]}', but this one has '{mine}'")
+        for name in ("counts", "averages", "statistics"):
+            if not isinstance(state[name], Mapping):
+                raise RavineError(f"the saved average holds no {name} by name, but {type(state[name]).__name__}")
         counts, places = dict(state["counts"]), _places(self.model)
         for name, count in counts.items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
@@ -204,6 +210,11 @@ class Averaging:
             loaded[key] = {name: _kept(x, places[name], key) for name, x in state[key].items()}
         if lost := sorted(set(loaded["averages"]) - counts.keys()):
             raise RavineError(f"the saved average has no count for '{lost[0]}'")
+        if new := [name for name in named_parameters(self.model) if name not in state["model"]]:
+            raise RavineError(
+                f"the saved average is of a model without the weight '{new[0]}', which this model has: averages belong "
+                "to a model of the same layers"
+            )
         self.counts, self.averages, self.statistics = counts, loaded["averages"], loaded["statistics"]
 
 

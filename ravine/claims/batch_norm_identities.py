@@ -10,7 +10,7 @@ from ravine.strategies.batch_norm import BatchNorm
 
 DELTA = 1e-8
 SCALES = (0.1, 0.5, 1.0, 3.0, 10.0, 100.0)
-UNITS, INPUTS, EXAMPLES = 8, 12, 64
+UNITS, INPUTS, EXAMPLES, BATCHES = 8, 12, 64, 40
 
 
 def _normalized(h: Tensor) -> Tensor:
@@ -51,6 +51,7 @@ def _measure(trial: Trial) -> Findings:
             "along a change of its scale", ((g * (h - h.mean(0))).sum(0).abs().max() / size).item(), 1e-6, claimed=0
         ),
         *_chain(trial),
+        *_evaluated(trial),
     ]
     norms = [g.norm().item() for g in gradients]
     lines = [
@@ -86,17 +87,41 @@ def _chain(trial: Trial) -> list:  # type: ignore[type-arg]  # of checks
     ]
 
 
+def _evaluated(trial: Trial) -> list:  # type: ignore[type-arg]  # of checks
+    """In evaluation averages of the batches' means and variances, unrolled from all batches, take their place."""
+    draw = trial.torch("evaluation")
+    rho = 0.1
+    norm = BatchNorm(UNITS, eps=DELTA, momentum=rho).double().train()
+    means, variances = [], []
+    for i in range(BATCHES):
+        h = i / BATCHES + torch.randn(EXAMPLES, UNITS, generator=draw, dtype=torch.float64)
+        norm(h)
+        means.append(h.mean(0))
+        variances.append(h.var(0))
+    shares = torch.tensor([rho * (1 - rho) ** (BATCHES - 1 - i) for i in range(BATCHES)], dtype=torch.float64)
+    mean, variance = shares @ torch.stack(means), (1 - rho) ** BATCHES + shares @ torch.stack(variances)
+    norm.eval()
+    h = 5 + torch.randn(EXAMPLES, UNITS, generator=draw, dtype=torch.float64)
+    made, alone = norm(h).detach(), torch.cat([norm(row[None]) for row in h]).detach()
+    return [
+        at_most("evaluation against (H - running μ) / √(δ + running σ²)",
+                _worst(made, (h - mean) / (DELTA + variance).sqrt()), 1e-9, claimed=0),
+        at_most("evaluation of an example alone against in its batch", _worst(alone, made), 1e-12, claimed=0),
+    ]  # fmt: skip
+
+
 claim = Claim(
     slide=(52,),
     kind="EXACT",
     statement="Batch normalization gives every unit mean 0 and variance 1 over the batch; so neither scale nor shift "
-    "of what lies below shows, and the gradient has no part that would change them.",
+    "of what lies below shows, and the gradient has no part that would change them. In evaluation, averages kept while "
+    "training take the place of the batch's mean and variance.",
     source="Kan Ren's slides, slide 52; Goodfellow, Bengio & Courville 2016, sec. 8.7.1, eq. 8.35-8.37; Ioffe & "
     "Szegedy 2015, sec. 3.3",
     equation="H' = (H - μ) / √(δ + σ²);   BN((aW)u) = BN(Wu),   ∂/∂(aW) = (1/a) ∂/∂W",
     claimed="all to rounding, and to δ = 1e-8 over the variance; in a linear chain only a sign and a zero show",
     setting=f"{EXAMPLES} examples, {INPUTS} inputs, {UNITS} units, weights scaled by 0.1 to 100; a chain of four "
-    "layers of one unit; float64.",
+    f"layers of one unit; {BATCHES} batches for the averages, with momentum 0.1; float64.",
     measure=_measure,
     seconds=1,
 )

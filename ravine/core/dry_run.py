@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ravine.core.batches import batches, to
 from ravine.core.errors import RavineError
+from ravine.core.modes import BATCH_OF_ONE, buffers_kept, is_batch_of_one
 from ravine.core.seeds import GlobalStream, derive, generator
 from ravine.core.task import Task
 
@@ -35,11 +37,12 @@ def dry_run(task: Task, device: str = "cpu", test: bool = False) -> DryRun:
     "the loss of one batch", "its gradient", "the metric on valid", "the metric on test".
     """
     place = torch.device(device)
-    with GlobalStream(derive(0, "dry run"), place):
+    with GlobalStream(derive(0, "dry run"), place), ExitStack() as stack:
         model = _stage(task, "building the model", lambda: task.model())
         if not isinstance(model, nn.Module):
             raise RavineError(f"task '{task.name}': model() must return an nn.Module, got {type(model).__name__}")
         model.to(place)
+        stack.enter_context(buffers_kept(model))  # of a model that task.model() does not make anew
         trainable = [p for p in model.parameters() if p.requires_grad]
         if not trainable:
             raise RavineError(f"task '{task.name}': the model has no trainable parameters")
@@ -88,4 +91,5 @@ def _stage(task: Task, what: str, attempt: Callable[[], T]) -> T:
     except RavineError as error:
         raise RavineError(f"task '{task.name}': {what} failed: {error}") from error
     except Exception as error:
-        raise RavineError(f"task '{task.name}': {what} failed with {type(error).__name__}: {error}") from error
+        advice = f" ({BATCH_OF_ONE})" if is_batch_of_one(error) else ""
+        raise RavineError(f"task '{task.name}': {what} failed with {type(error).__name__}: {error}{advice}") from error

@@ -6,13 +6,13 @@ lean = batch_norm.fold(model, example=x).model        # for inference
 """
 
 from types import TracebackType
-from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ravine.averaging import recalibrate as recalibrate
 from ravine.core.errors import RavineError
+from ravine.core.modes import hold_in_evaluation
 from ravine.strategies.changes import Report as Report
 from ravine.strategies.folding import fold as fold
 from ravine.strategies.inserting import KINDS as KINDS
@@ -36,13 +36,15 @@ class frozen:  # reads as what it does: with frozen(model):
     """
 
     def __init__(self, model: nn.Module, affine: bool = False) -> None:
+        if not isinstance(model, nn.Module):
+            raise RavineError(f"frozen takes a model, an nn.Module; got {type(model).__name__}")
         layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         if not (kept := [m for m in layers if m.running_mean is not None]):
             reason = "keeps no running statistics" if layers else "has no batch normalization"
             raise RavineError(f"frozen: the model {reason}, so there is nothing to freeze")
         self._modes = [(m, m.training) for m in kept]
         trained = [p for m in kept for p in m.parameters(recurse=False) if p.requires_grad] if affine else []
-        self._hooks = [m.register_forward_pre_hook(_evaluate) for m in kept]
+        self._hooks = [m.register_forward_pre_hook(hold_in_evaluation) for m in kept]
         self._trained = trained
         for p in trained:
             p.requires_grad_(False)
@@ -62,8 +64,3 @@ class frozen:  # reads as what it does: with frozen(model):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release()
-
-
-def _evaluate(module: nn.Module, _: Any) -> None:
-    """A hook before the layer's forward, since `model.train()` may come at any time."""
-    module.training = False

@@ -13,11 +13,12 @@ from ravine.core.trees import tensors
 
 
 class Call(NamedTuple):
-    """A layer's call: its name, and which tensors went in and came out, by number."""
+    """A layer's call: its name, which tensors went in and came out, by number, and the shape of what came out."""
 
     name: str
     given: int | None
     made: int | None
+    shape: tuple[int, ...] = ()
 
 
 class Execution(NamedTuple):
@@ -69,7 +70,8 @@ def executed(model: nn.Module, example: Any, whole: tuple[type[nn.Module], ...] 
     def look(name: str, module: nn.Module, given: Any, made: Any) -> None:
         inside, outside = tensors(given), tensors(made)
         watch.alive.extend([*inside, *outside])
-        calls.append(Call(name, id(inside[0]) if inside else None, id(outside[0]) if outside else None))
+        shape = tuple(outside[0].shape) if outside else ()
+        calls.append(Call(name, id(inside[0]) if inside else None, id(outside[0]) if outside else None, shape))
 
     layers = [(name, m) for name, m in model.named_modules() if not any(m.children()) or isinstance(m, whole)]
     hooks = [m.register_forward_hook(partial(look, name)) for name, m in layers]
