@@ -1,6 +1,7 @@
 """Batch normalization folded into the layers beside it, for inference."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -50,8 +51,9 @@ def fold(model: nn.Module, example: Any = None) -> Report:
     which it stands; before a convolution only without padding, since padded zeros are not normalized.
 
     example: what the model is called with, to see by a run which layer feeds which, and to compare the outputs before
-        and after. It is needed where a normalization does not stand in an `nn.Sequential`, and for torch's
-        `BatchNorm1d` beside a linear layer: over sequences it normalizes positions, not features.
+        and after. It is needed where a normalization does not stand in an `nn.Sequential`, and where torch's
+        `BatchNorm1d` beside a linear layer sees sequences: there it normalizes positions, not features, which is
+        refused with an example and taken for two dimensions, with a note, without one.
 
     What cannot be folded stays as it is; the report says why. Arithmetic is in float64. The model itself stays as it
     is, with its mode. Raises `RavineError` where nothing can be folded, and where the outputs would differ.
@@ -74,7 +76,19 @@ def fold(model: nn.Module, example: Any = None) -> Report:
             done.append((pair.norm, f"folded into '{pair.layer}'"))
     if example is not None:
         _compare(model, made, example)
-    return Report(made, tuple(done), tuple(left.items()))
+    notes = () if example is not None else tuple(_assumed(modules, pairs))
+    return Report(made, tuple(done), tuple(left.items()), notes)
+
+
+def _assumed(modules: dict[str, nn.Module], pairs: list[Pair]) -> Iterator[str]:
+    """What does not show without a run: whether torch's BatchNorm1d beside a linear layer sees sequences."""
+    for pair in pairs:
+        norm, layer = modules[pair.norm], modules[pair.layer]
+        if isinstance(layer, nn.Linear) and getattr(norm, "channel_dim", 1) == 1:
+            yield (
+                f"'{pair.norm}' was taken to see inputs of two dimensions; over sequences it normalizes positions and "
+                "cannot be folded: example= tells them apart"
+            )
 
 
 def _by_run(model: nn.Module, example: Any) -> tuple[list[Pair], dict[str, str]]:
@@ -179,11 +193,6 @@ def _other_channels(norm: _BatchNorm, layer: nn.Linear | _ConvNd, behind: bool, 
     if norm.num_features != count:
         return f"it normalizes {norm.num_features} channels, but the layer beside it has {count}"
     place = getattr(norm, "channel_dim", 1)
-    if ndim is None and place == 1 and not dims:
-        return (
-            "beside a linear layer it normalizes features only where its input has two dimensions, which shows with "
-            "example="
-        )
     ndim = dims + 2 if ndim is None else ndim
     if place % ndim != ndim - dims - 1:
         return f"of an input of {ndim} dimensions it normalizes another one than the features of the layer beside it"
