@@ -110,8 +110,8 @@ def _one_hot(targets: Tensor, classes: int) -> bool:
     if bool((targets.sum(1) == 1).all()):
         return True
     raise RavineError(
-        f"output_bias: whole numbers of shape {tuple(targets.shape)}, all 0 or 1, are no one-hot rows (not each has one "
-        f"1): for {classes} labels that are true or not take kind='sigmoid', for class numbers give targets.flatten()"
+        f"output_bias: whole numbers of shape {tuple(targets.shape)}, all 0 or 1, are no one-hot rows (one 1 in each): "
+        f"for {classes} labels that are true or not take kind='sigmoid', for class numbers give targets.flatten()"
     )
 
 
