@@ -53,6 +53,17 @@ def test_kinks_and_jumps_anywhere_cost_no_accuracy(kink: float) -> None:
     assert moments(activation(lambda z: (z - kink).relu())).mean == pytest.approx(phi - kink * upper, rel=1e-9)
 
 
+def test_inference_mode_changes_no_gain() -> None:
+    def f(z: torch.Tensor) -> torch.Tensor:
+        return z.tanh() * 0.5
+
+    with torch.inference_mode():
+        inside = init.gain(f, "gradient")
+        init.gain("hardtanh(-2, 2)", "gradient")
+    assert inside == init.gain(f, "gradient") == pytest.approx(2 * init.gain("tanh", "gradient"), rel=1e-9)
+    assert init.gain("hardtanh(-2, 2)", "gradient") == pytest.approx(math.erf(2 / math.sqrt(2)) ** -0.5, rel=1e-9)
+
+
 def test_a_module_and_a_function_have_the_gain_of_their_name() -> None:
     for given in (nn.GELU(), torch.nn.functional.gelu, nn.GELU(approximate="none")):
         assert init.gain(given, "gradient") == init.gain("gelu", "gradient")
@@ -115,7 +126,12 @@ def test_unstable_activations_begin_smaller() -> None:
         (lambda: init.gain(lambda z: z.sum()), "is not elementwise"),
         (lambda: init.gain(torch.log), "is not finite for ordinary inputs"),
         (lambda: init.gain(math.tanh), "cannot be applied to a tensor of float64|not elementwise"),
-        (lambda: init.gain(lambda z: z + torch.rand_like(z)), "do not settle: is it random"),
+        (lambda: init.gain(lambda z: z + torch.rand_like(z)), "do not settle: .* is it random"),
+        (lambda: init.gain(lambda z: nn.functional.gelu(z.float())), "gives torch.float32 for float64, whose rounding"),
+        (lambda: init.gain(lambda z: z.float().tanh().double()), "does it compute in float32 inside"),
+        (lambda: init.gain(nn.GELU), r"got the class GELU: give GELU\(\)"),
+        (lambda: init.gain(lambda z: z * z, "auto"), "is flat at 0"),
+        (lambda: init.gain(lambda z: z.relu() ** 2, "auto", depth=3), "is flat at 0"),
         (lambda: init.gain(3), "an activation is a name or a callable, got 3"),
         (lambda: init.gain("leaky_relu(0.1, 2, 3, 4)"), r"activation 'leaky_relu\(0.1, 2, 3, 4\)' cannot be made"),
         (lambda: init.gain("tanh", "auto", depth=-1), "depth must be a whole number of layers or none, got -1"),

@@ -233,6 +233,18 @@ def test_sparse_with_replacement_has_as_many_places_as_drawing_with_replacement(
     assert abs(counts.mean() - expected) < 4 * counts.std() / 4000**0.5  # one failure in 16,000 seeds
 
 
+def test_sparse_draws_the_same_whatever_the_default_type() -> None:
+    drawn = []
+    try:
+        for default in (torch.float32, F64):
+            torch.set_default_dtype(default)
+            drawn.append(init.sparse((8, 100), k=5, generator=generator(), dtype=torch.float32))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(drawn[0], drawn[1])
+    assert init.sparse((8, 100), k=5, gain=2.0, generator=generator()).std() > 0
+
+
 def test_torch_fixes_the_outgoing_weights_instead() -> None:
     """The defect that ours lacks: with 15 of 784 inputs meant for a unit, torch's units get 6 to 24."""
     w = nn.init.sparse_(torch.empty(256, 784), sparsity=1 - 15 / 784, generator=generator())
@@ -252,6 +264,14 @@ def test_torch_fixes_the_outgoing_weights_instead() -> None:
         ),
         (lambda: init.sparse((5, 20), std=1.0, k=0), r"sparse: k must be in \[1, inf\), got 0"),
         (lambda: init.Sparse(std=1.0, gain=2.0), "both say the scale"),
+        (lambda: init.sparse((400, 100), k=5, std=0.5, gain=10.0), r"std=0.5 and gain=10.0 both say the scale"),
+        (lambda: init.Sparse(std=0.5)((5, 20), gain=2.0), "says its scale without a gain, got gain=2.0"),
+        (lambda: init.Normal(0.02)((5, 5), "hidden", 3.0), r"'normal' says its scale without a gain, got gain=3.0"),
+        (lambda: init.normal((5, 5), gain=3.0), "without a gain, got gain=3.0"),
+        (lambda: init.Normal(0.02).spread((5, 5), "hidden", 3.0), "without a gain, got gain=3.0"),
+        (lambda: init.Fixup()((5, 5), "hidden", 3.0), "'fixup' says its scale without a gain"),
+        (lambda: init.constant((5, 5), gain=3.0), "without a gain"),
+        (lambda: init.zeros((5, 5), gain=3.0), "without a gain"),
         (
             lambda: init.glorot(()),
             r"shape of 2 to 5 dimensions, \(out, in, \*kernel\), got \(\): fan_in and fan_out are",

@@ -1,5 +1,6 @@
 """`ravine.init.inspect`: values against plain computations, verdicts, and that the model is left as it was."""
 
+import copy
 import importlib.util
 import math
 from pathlib import Path
@@ -8,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import ravine
 from ravine.core.dry_run import hash_tensors
 from ravine.core.errors import RavineError
 from ravine.init import LIMITS, Findings, inspect
+from ravine.init.chance import chance
 from ravine.init.limits import judge, worst
 from ravine.outset import start
 
@@ -135,6 +138,20 @@ def test_every_usual_activation_is_seen(act):
     assert found.verdict == "pass", str(found)
 
 
+@pytest.mark.parametrize("act", [nn.ReLU6, lambda: nn.Hardtanh(0.0, 6.0)])
+def test_relu6_is_dead_by_unit_and_saturated_at_its_upper_end(act):
+    """Half of He's numbers are below 0, which is ReLU and no saturation."""
+    model, (x, y) = mlp(act()), batch()
+    nn.init.kaiming_normal_(model[0].weight)
+    model[0].bias.data[:4] = -50.0
+    model[0].bias.data[4:8] = 6.0
+    found = inspect(model, (x, y), CRITERION)
+    above = (model[0](x) > 6).double().mean().item()
+    assert 0.05 < above < 0.2
+    assert line(found, "saturated", "0").value == pytest.approx(above, abs=1e-3)
+    assert (line(found, "dead", "0").value, line(found, "saturated", "0").verdict) == (4 / 16, "pass")
+
+
 def test_loss_at_start_is_compared_with_the_marginals():
     x, y = torch.randn(1000, 6), torch.zeros(1000, dtype=torch.long)
     y[900:950], y[950:] = 1, 2
@@ -147,6 +164,72 @@ def test_loss_at_start_is_compared_with_the_marginals():
     assert one.verdict == "warn"
     model[0].bias.data.copy_(torch.tensor([0.9, 0.05, 0.05]).log())
     assert line(inspect(model, (x, y), CRITERION), "loss").verdict == "pass"
+
+
+def _logits(scale: float, classes: int = 5) -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(nn.Linear(6, classes))
+    model[0].weight.data.mul_(scale)
+    return model, torch.randn(400, 6), torch.multinomial(torch.arange(1.0, classes + 1), 400, replacement=True)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("smooth", [0.0, 0.2])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2, 3, 0.5, 0.1])])
+def test_the_level_of_a_cross_entropy_is_that_of_its_best_constant_prediction(weight, smooth, reduction):
+    model, x, y = _logits(1.0)
+    y[::3] = -7
+    criterion = nn.CrossEntropyLoss(weight, ignore_index=-7, label_smoothing=smooth, reduction=reduction)
+    free = torch.zeros(5, requires_grad=True)
+    search = torch.optim.LBFGS([free], max_iter=200, tolerance_change=0, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        value = criterion(free.expand(400, 5), y)
+        value.backward()
+        return value
+
+    search.step(closure)
+    level = chance(criterion(model(x), y).item(), model(x), (x, y), criterion)
+    assert level.marginals == pytest.approx(closure().item(), rel=1e-5)
+    assert level.uniform == pytest.approx(criterion(torch.zeros(400, 5), y).item(), rel=1e-5)
+    for scale, verdict in ((0.1, "pass"), (300.0, "fail")):
+        model, *_ = _logits(scale)
+        assert line(inspect(model, (x, y), criterion), "loss").verdict == verdict
+
+
+def test_labels_that_a_function_ignores_are_seen():
+    model, x, y = _logits(300.0)
+    y[::4] = -1
+    for ignored, loss in ((-1, lambda m, b: F.cross_entropy(m(b[0]), b[1], ignore_index=-1)),
+                          (0, lambda m, b: F.cross_entropy(m(b[0]), b[1].clamp(min=0), ignore_index=0))):  # fmt: skip
+        one = line(inspect(model, (x, y if ignored else y.clamp(min=0)), loss), "loss")
+        assert (one.verdict, "entropy of the batch's 5 classes" in one.reason) == ("fail", True)
+
+
+def test_an_unknown_loss_of_class_numbers_is_warned_of_far_above_ln_k():
+    def smoothed(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=0.3)
+
+    for scale, verdict in ((1.0, "pass"), (300.0, "warn")):
+        model, x, y = _logits(scale)
+        one = line(inspect(model, (x, y), smoothed), "loss")
+        assert (one.verdict, "times ln 5; the chance level of this loss is not known" in one.reason) == (verdict, True)
+
+
+def test_a_net_that_predicts_rare_classes_uniformly_warns_and_does_not_fail():
+    x, model = torch.randn(500, 6), nn.Sequential(nn.Linear(6, 2))
+    nn.init.zeros_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    rare = (torch.arange(500) % 50 == 0).long()  # H = 0.098, ln 2 is 7.1 times that
+    coins = (rare[:, None].expand(500, 2).float(), F.binary_cross_entropy_with_logits)
+    for y, loss in ((rare, CRITERION), (torch.zeros_like(rare), CRITERION), coins):
+        one = line(inspect(model, (x, y), loss), "loss")
+        assert (one.verdict, "output_bias" in one.fix, "inf" in one.reason) == ("warn", True, False)
+        nn.init.normal_(model[0].weight, std=50.0)
+        assert line(inspect(model, (x, y), loss), "loss").verdict == "fail"
+        nn.init.zeros_(model[0].weight)
+    ravine.init.output_bias(model[0], rare)
+    assert line(inspect(model, (x, rare), CRITERION), "loss").verdict == "pass"
 
 
 def test_loss_of_regression_and_of_coins():
@@ -190,6 +273,89 @@ def test_an_output_that_begins_at_zero_warns_and_a_branch_that_ends_at_zero_pass
             return self.head(x + self.b(self.a(x).relu()))
 
     assert inspect(Branch(), batch(), CRITERION).verdict == "pass"
+
+
+class Residual(nn.Module):
+    """Two branches without normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, 32)
+        self.a, self.b = (nn.ModuleList(nn.Linear(32, 32) for _ in range(2)) for _ in range(2))
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for a, b in zip(self.a, self.b, strict=True):
+            x = x + b(a(x).relu())
+        return self.head(x)
+
+
+def test_fixup_waits_and_does_not_fail():
+    """A zero output and branches that end at zero: nothing arrives before the first step, and then everything does."""
+    model, (x, y) = Residual(), batch()
+    ravine.init.apply(model, "fixup", generator=torch.Generator().manual_seed(0), example=x)
+    assert not model.head.weight.any()
+    assert not model.b[0].weight.any()
+    found = inspect(model, (x, y), CRITERION)
+    assert found.verdict == "warn", str(found)
+    assert "nothing arrives yet" in line(found, "activation std", "b.0").reason
+    assert "nothing arrives yet" in line(found, "identical units", "b.1").reason
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        CRITERION(model(x), y).backward()
+        optimizer.step()
+    found = inspect(model, (x, y), CRITERION)
+    assert not [one for one in found.wrong if one.name == "identical units"], str(found)
+    flat = mlp(nn.Tanh())
+    nn.init.zeros_(flat[0].weight)  # a hidden layer at zero before an output that is not: that is sick
+    assert line(inspect(flat, (x, y), CRITERION), "activation std", "0").verdict != "warn"
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.reentrant = reentrant
+
+    def body(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.b(x))[:, None]
+        return torch.relu(self.attention(h, h, h)[0][:, 0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        if self.reentrant is None:
+            return self.c(self.body(x))
+        return self.c(checkpoint(self.body, x, use_reentrant=self.reentrant))
+
+
+def test_activation_checkpointing_changes_nothing():
+    plain, saving, given = Checkpointed(None), Checkpointed(False), batch()
+    saving.load_state_dict(plain.state_dict())
+    before = everything(saving)
+    assert inspect(saving, given, CRITERION).content() == inspect(plain, given, CRITERION).content()
+    assert everything(saving) == before
+    first, second = (ravine.init.search(model, given, CRITERION) for model in (plain, saving))
+    assert str(first) == str(second)
+    assert hash_tensors(plain.state_dict()) == hash_tensors(saving.state_dict())
+    with pytest.raises(RavineError, match="take use_reentrant=False"):
+        inspect(Checkpointed(True), given, CRITERION)
+
+
+def test_inspect_and_search_do_the_same_under_inference_mode():
+    model, given = mlp(nn.Tanh()), batch()
+    expected = inspect(model, given, CRITERION).content()
+    other = copy.deepcopy(model)
+    ravine.init.search(model, given, CRITERION)
+    with torch.inference_mode():
+        made_inside = tuple(t.clone() for t in given)
+        assert inspect(other, made_inside, CRITERION).content() == expected
+        ravine.init.search(other, made_inside, CRITERION)
+        with pytest.raises(RavineError, match=r"weight was made under torch\.inference_mode"):
+            inspect(mlp(nn.Tanh()), given, CRITERION)
+    assert hash_tensors(model.state_dict()) == hash_tensors(other.state_dict())
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.LSTM, 4), (nn.GRU, 3)])
@@ -315,7 +481,8 @@ def test_what_a_model_raises_midway_leaves_it_as_it_was():
         (nn.Linear(5, 4), batch(), CRITERION, r"model and loss do not take this batch \(\(128, 6\) float32"),
         (nn.Linear(6, 4), batch(), nn.CrossEntropyLoss(reduction="none"), r"must be a scalar tensor.*\(128,\)"),
         (nn.Linear(6, 4), batch()[0], CRITERION, r"a criterion needs a batch \(inputs, targets\), got a Tensor"),
-        (nn.Linear(6, 4), batch(), None, r"must be a scalar tensor|takes"),
+        (nn.Linear(6, 4), batch(), None, r"inspect needs a loss .* got None"),
+        (nn.Linear(6, 4), batch(), lambda z, y: F.cross_entropy(z, y), r"called as loss\(model, batch\): for one"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_inspected_is_refused(model, given, loss, message):
@@ -328,8 +495,13 @@ def test_a_model_that_gives_nan_fails():
     model[0].weight.data.fill_(1e38)
     found = inspect(model, batch(), CRITERION)
     assert line(found, "activation std", "0").verdict == "fail"
+    assert "has grown too large" in line(found, "activation std", "0").reason
+    model[0].weight.data.normal_()
     model[2].bias.data.fill_(math.nan)
-    assert line(inspect(model, batch(), CRITERION), "loss").verdict == "fail"
+    found = inspect(model, batch(), CRITERION)
+    for one in (line(found, "loss"), line(found, "activation std", "2"), line(found, "gradient std", "0")):
+        assert (one.verdict, "there are NaN or infinite numbers in 2.bias" in one.reason) == ("fail", True)
+        assert one.fix == "initialize anew: 2.bias"
 
 
 def test_limits_are_nested_and_judged():

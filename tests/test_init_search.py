@@ -353,7 +353,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_has_changed(model, m
         ({"tolerance": 1.5}, r"tolerance must be in \(0, 1\)"),
         ({"draw": "dens"}, r"unknown draw 'dens': did you mean 'dense'"),
         ({"draw": "either"}, r"give loss="),
-        ({"skip": ["heed"]}, r"unknown module in skip= 'heed'"),
+        ({"skip": ["heed"]}, r"unknown module in skip= 'heed': Allowed: 0\."),
         ({"loss": 3}, r"loss must be a function"),
     ],
 )

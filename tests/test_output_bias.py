@@ -40,6 +40,33 @@ def test_a_class_without_examples_counts_as_half_an_example() -> None:
     torch.testing.assert_close(b.softmax(0), torch.tensor([8, 4, 0.5, 3]) / 15.5)
 
 
+def test_one_hot_rows_of_whole_numbers_are_not_class_numbers() -> None:
+    rows = F.one_hot(torch.tensor([0, 0, 1, 2]), 3)
+    expected = torch.tensor([0.5, 0.25, 0.25])
+    torch.testing.assert_close(init.output_bias(nn.Linear(4, 3), rows).softmax(0), expected)
+    torch.testing.assert_close(init.output_bias(nn.Linear(4, 3), rows.bool(), "softmax").softmax(0), expected)
+    pictures = rows.T.view(1, 3, 2, 2)
+    torch.testing.assert_close(init.output_bias(nn.Conv2d(4, 3, 1), pictures).softmax(0), expected)
+    tokens = torch.tensor([[0, 1, 2], [0, 1, 0]])  # as many positions as classes
+    torch.testing.assert_close(init.output_bias(nn.Linear(4, 3), tokens).softmax(0), torch.tensor([3, 2, 1]) / 6)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 3, 1), nn.ConvTranspose2d(4, 3, 1)])
+def test_outputs_of_convolutions_are_in_dimension_1(layer: nn.Module) -> None:
+    y = torch.rand(5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(init.output_bias(layer, y), y.mean((0, 2, 3)))
+    b = init.output_bias(layer, (y > 0.5).long(), kind="sigmoid")
+    torch.testing.assert_close(b.sigmoid(), (y > 0.5).float().mean((0, 2, 3)))
+    soft = init.output_bias(layer, y.softmax(1), kind="softmax")
+    torch.testing.assert_close(soft.softmax(0), y.softmax(1).mean((0, 2, 3)))
+    one, mask = nn.Conv2d(4, 1, 1), y[:, 0]
+    torch.testing.assert_close(init.output_bias(one, mask), mask.mean()[None])
+    wide = nn.Conv2d(4, 6, 1)
+    b = init.output_bias(wide, y, kind="precision")
+    torch.testing.assert_close(b, torch.cat([y.mean((0, 2, 3)), 1 / y.var((0, 2, 3), correction=0)]))
+    torch.testing.assert_close(init.output_bias(nn.Linear(4, 2), y), y.mean((0, 1, 2)))
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
 def test_sigmoid_outputs_predict_the_share(dtype: torch.dtype) -> None:
     y = labels([3, 1]).to(dtype)
@@ -83,7 +110,11 @@ def _frozen() -> nn.Module:
         (nn.Linear(4, 1), torch.tensor([0.0, math.nan]), None, "must be real and finite"),
         (nn.Linear(4, 3), labels([1, 1]), "sofmax", "unknown kind of output 'sofmax': did you mean 'softmax'"),
         (nn.Linear(4, 3), torch.rand(5), None, r"'mean' of a layer with 3 outputs needs 3 .* got 1 \(shape \(5,\)\)"),
-        (nn.Linear(4, 1), torch.tensor([0.0, 2.0]), "sigmoid", r"sigmoid needs targets in \[0, 1\]"),
+        (nn.Linear(4, 1), torch.tensor([0.0, 2.0]), "sigmoid", r"sigmoid needs targets in \[0, 1\], got 0 to 2; .*"),
+        (nn.Linear(4, 1), torch.tensor([3, 7]), None, "got 3 to 7; for numbers .* take kind='mean'"),
+        (nn.Linear(4, 3), torch.tensor([[1, 1, 0], [0, 0, 1]]), None, r"kind='sigmoid', for class .*flatten\(\)"),
+        (nn.Linear(4, 2).half(), torch.tensor([[1e6, 1.0], [1e6, 1.0]]), None, "would be 1e.06, and torch.float16"),
+        (nn.Conv2d(4, 3, 1), torch.rand(5, 2, 4, 4), "mean", r"needs 3 targets .* got 2 \(shape \(5, 2, 4, 4\)\)"),
         (nn.Linear(4, 2), torch.ones(5), "precision", "the variance of a target is zero"),
         (nn.Linear(4, 1), labels([2, 2]), "softmax", "softmax over one output is constant"),
         (nn.Linear(4, 3), torch.rand(5, 2), "softmax", r"probabilities of shape \(n, 3\), got floats \(5, 2\)"),
@@ -112,6 +143,29 @@ def test_relu_units_begin_active_as_often_as_the_normal_distribution_says() -> N
     assert not (model[2].bias == 0.1).any()
     with pytest.raises(RavineError, match="pass example=inputs"):
         init.relu_bias(nn.TransformerEncoderLayer(8, 2))
+
+
+def test_relu_bias_is_that_of_the_normalization_between() -> None:
+    """Batch normalization takes the layer's bias away: with it nothing but the running mean would change."""
+    model = nn.Sequential(nn.Linear(8, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 8), nn.RMSNorm(8), nn.ReLU())
+    before = [model[0].bias.clone(), model[1](model[0](torch.ones(1, 8).expand(4, 8) * torch.arange(4)[:, None]))]
+    assert init.relu_bias(model, 0.5) == ["1", "3"]
+    assert torch.equal(model[0].bias, before[0])
+    after = model[1](model[0](torch.ones(1, 8).expand(4, 8) * torch.arange(4)[:, None]))
+    torch.testing.assert_close(after, before[1] + 0.5)
+    bare = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, affine=False), nn.ReLU())
+    assert init.relu_bias(bare) == []
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+            self.norm1, self.norm2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x + self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))).relu()
+
+    assert init.relu_bias(Block(), example=torch.zeros(2, 4, 3, 3)) == ["norm1", "norm2"]
 
 
 def test_relu_bias_sees_functional_calls_on_an_example() -> None:

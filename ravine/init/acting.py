@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -35,7 +36,8 @@ class Act:
     """One call of an activation function: after which part, and what the batch does in it.
 
     dead: the share of units whose slope is below 0.001 of the largest for the whole batch, None where the function is
-    flat at both ends. saturated: there the share of numbers with a slope below 0.02 of the largest.
+    flat at both ends. saturated: there the share of numbers with a slope below 0.02 of the largest. One that is flat at
+    both ends and 0 for all z < 0, as ReLU6, has both: its saturated numbers are those at the upper end.
     """
 
     function: str
@@ -65,13 +67,14 @@ class Acting(TorchFunctionMode):
     def _look(self, name: str, z: Tensor, more: tuple[Any, ...], rest: dict[str, Any]) -> None:
         part = self._last()
         slope = _slope(name, z, more, rest)
-        largest, bounded = _shape(name, z, more, rest)
+        largest, bounded, rests = _shape(name, z, more, rest)
         unit_dim = part.unit_dim if part is not None and z.ndim >= -part.unit_dim else -1
         others = [d for d in range(z.ndim) if d != unit_dim % max(z.ndim, 1)]
         dead = saturated = None
         if bounded:
-            saturated = float((slope < SATURATED * largest).double().mean())
-        else:
+            flat = slope < SATURATED * largest
+            saturated = float((flat & (z > 0) if rests else flat).double().mean())
+        if not bounded or rests:
             most = slope.amax(others) if others else slope
             dead = float((most < DEAD * largest).double().mean())
         self.found.append(Act(name, part.name if part is not None else "", dead, saturated))
@@ -91,21 +94,26 @@ def _without_inplace(name: str, more: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _slope(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any]) -> Tensor:
     """|f'| at every number."""
-    with torch.enable_grad():
+    with torch.enable_grad(), saved_tensors_hooks(_same, _same):  # not those of activation checkpointing
         at = z.clone().requires_grad_()
         value = _PLAIN[name](at, *more, **rest)
         (found,) = torch.autograd.grad(value.sum(), at)
     return found.detach().abs()
 
 
-def _shape(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any]) -> tuple[float, bool]:
-    """The largest slope, and whether the function is flat at both ends."""
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _shape(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any]) -> tuple[float, bool, bool]:
+    """The largest slope, whether the function is flat at both ends, and whether it is 0 for all numbers below 0."""
     if name in ("prelu", "rrelu"):
-        return 1.0, False
+        return 1.0, False, False
     grid = torch.linspace(-30, 30, 6001, dtype=torch.float64)
     slope = _slope(name, grid, more, rest)
     largest = float(slope.max())
-    return largest, max(float(slope[0]), float(slope[-1])) < SATURATED * largest
+    rests = not bool(_PLAIN[name](grid[grid < 0], *more, **rest).any())
+    return largest, max(float(slope[0]), float(slope[-1])) < SATURATED * largest, rests
 
 
 def worst(found: list[Act], part: str, key: str) -> float:

@@ -40,8 +40,8 @@ class Activation:
 
     def values(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(f(z), f'(z)) in float64; raises `RavineError` where f is no differentiable elementwise function."""
-        with torch.enable_grad():
-            z = z.detach().double().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():  # what a caller is in changes no function
+            z = z.detach().double().clone().requires_grad_()
             try:
                 f = self.function(z)
             except (TypeError, RuntimeError, ValueError) as error:
@@ -72,6 +72,9 @@ def activation(given: "str | Function | Activation") -> Activation:
         return _named(given)
     if isinstance(given, nn.Module) and type(given) in MODULES:
         return _of_module(given)
+    if isinstance(given, type):
+        made = f"give {given.__name__}()" if issubclass(given, nn.Module) else "give a function of a tensor"
+        raise RavineError(f"an activation is a name or a callable, got the class {given.__name__}: {made}")
     if not callable(given):
         raise RavineError(f"an activation is a name or a callable, got {given!r}; names: {', '.join(ACTIVATIONS)}")
     return Activation(getattr(given, "__name__", type(given).__name__), _still(given))

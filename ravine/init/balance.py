@@ -69,9 +69,9 @@ def _log(value: float) -> float:
 
 def balance(model: nn.Module, parts: Mapping[str, Part], call: Callable[[], Any]) -> Balance:
     """The balance of the model as it is."""
-    with untouched(model), torch.enable_grad():
-        with listening(parts) as found:
-            loss = call()
+    with untouched(model), torch.enable_grad(), listening(parts) as found:
+        loss = call()
+        found.closed = True
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise RavineError("the loss must be a scalar tensor that depends on the model's weights")
         grads = gradients(loss.reshape(()), found.heard)

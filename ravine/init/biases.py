@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ravine.core.errors import RavineError, unknown
 from ravine.init.chain import MATRICES, chain
-from ravine.init.parts import gate
+from ravine.init.flow import Place
+from ravine.init.parts import CONVOLUTIONS, TRANSPOSED, gate
 from ravine.init.trace import trace
 
 KINDS = ("softmax", "sigmoid", "mean", "precision", "log_variance")
@@ -24,12 +25,14 @@ def output_bias(layer: nn.Module, targets: Tensor, kind: str | None = None) -> T
         precision: outputs are (mean, beta) of N(y; mean, 1 / beta), b = (mean of y, 1 / var y)
         log_variance: outputs are (mean, ln variance), b = (mean of y, ln var y)
 
-    targets: softmax: class numbers of any shape, or probabilities (n, classes). Others: (n,) or (n, outputs).
+    targets: softmax: class numbers of any shape; or probabilities or one-hot rows, (n, classes) or (n, classes, h, w).
+        Others: (n,) or (n, outputs); outputs come last, or in dimension 1 for a convolution, as the layer gives them.
     kind: unless given, softmax for integers, sigmoid for truth values or where a layer has one output, mean for floats.
 
     A class without an example counts as half an example, as do 0 of n and n of n for sigmoid. Returns the bias. Raises
     `RavineError`, with nothing changed, for a layer without a bias or a frozen one, labels outside the classes, targets
-    that do not fit or are not finite, and a variance of zero.
+    that do not fit or are not finite, whole numbers that may be labels of several kinds at once, a variance of zero,
+    and a bias that the layer's type cannot hold.
 
     Goodfellow et al. (2016), section 8.4, and eq. 8.24 for precision.
 
@@ -47,7 +50,12 @@ def output_bias(layer: nn.Module, targets: Tensor, kind: str | None = None) -> T
         kind = "mean" if not whole else "sigmoid" if targets.dtype == torch.bool or len(bias) == 1 else "softmax"
     if kind not in KINDS:
         raise unknown("kind of output", str(kind), KINDS)
-    value = _softmax(targets, len(bias)) if kind == "softmax" else _columns(targets, len(bias), kind)
+    value = _softmax(targets, len(bias)) if kind == "softmax" else _marginals(_columns(layer, targets, kind), kind)
+    if not value.to(bias.dtype).isfinite().all():
+        raise RavineError(
+            f"output_bias: the bias would be {float(value.abs().max()):g}, and {bias.dtype} ends at "
+            f"{torch.finfo(bias.dtype).max:g}: scale the targets, or keep the layer in a wider type"
+        )
     bias.copy_(value)
     return bias.detach().clone()
 
@@ -75,12 +83,14 @@ def _softmax(targets: Tensor, classes: int) -> Tensor:
     if classes == 1:
         raise RavineError("output_bias: softmax over one output is constant; take kind='sigmoid'")
     if targets.is_floating_point():
-        if targets.ndim != 2 or targets.shape[1] != classes or targets.min() < 0:
+        if targets.ndim < 2 or targets.shape[1] != classes or targets.min() < 0:
             raise RavineError(
                 f"output_bias: softmax takes class numbers, or probabilities of shape (n, {classes}), got floats "
                 f"{tuple(targets.shape)} from {targets.min().item():g}"
             )
-        counts = targets.double().sum(0)
+        counts = targets.double().transpose(0, 1).flatten(1).sum(1)
+    elif _one_hot(targets, classes):
+        counts = targets.transpose(0, 1).flatten(1).sum(1).double()
     else:
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= classes:
@@ -93,21 +103,51 @@ def _softmax(targets: Tensor, classes: int) -> Tensor:
     return (counts / counts.sum()).log()
 
 
-def _columns(targets: Tensor, outputs: int, kind: str) -> Tensor:
-    """The bias of each output from its column of targets."""
-    columns = targets.double().reshape(len(targets), -1) if targets.ndim else targets.double().reshape(1, 1)
+def _one_hot(targets: Tensor, classes: int) -> bool:
+    """Whether whole numbers mark each example's class by a 1; raises where they may as well say yes to several."""
+    if targets.ndim < 2 or targets.shape[1] != classes or not bool(((targets == 0) | (targets == 1)).all()):
+        return False
+    if bool((targets.sum(1) == 1).all()):
+        return True
+    raise RavineError(
+        f"output_bias: whole numbers of shape {tuple(targets.shape)}, all 0 or 1, are no one-hot rows (one 1 in each): "
+        f"for {classes} labels that are true or not take kind='sigmoid', for class numbers give targets.flatten()"
+    )
+
+
+def _columns(layer: nn.Module, targets: Tensor, kind: str) -> Tensor:
+    """Targets as (n, outputs), with as many outputs as the kind of prediction has for this layer."""
+    outputs = len(_bias_of(layer))
     wanted = outputs if kind in ("sigmoid", "mean") else outputs / 2
+    places = len(layer.kernel_size) if isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED)) else 0
+    columns = targets.double()
+    if places and columns.ndim == 2 + places:
+        columns = columns.movedim(1, -1).flatten(0, -2)
+    elif places and columns.ndim == 1 + places and wanted == 1:
+        columns = columns.reshape(-1, 1)
+    elif columns.ndim > 2 and columns.shape[-1] == wanted:
+        columns = columns.flatten(0, -2)
+    else:
+        columns = columns.reshape(len(columns), -1) if columns.ndim else columns.reshape(1, 1)
     if columns.shape[1] != wanted:
         raise RavineError(
             f"output_bias: kind '{kind}' of a layer with {outputs} outputs needs {wanted:g} targets for each "
             f"example, got {columns.shape[1]} (shape {tuple(targets.shape)})"
         )
+    if kind == "sigmoid" and (columns.min() < 0 or columns.max() > 1):
+        raise RavineError(
+            f"output_bias: sigmoid needs targets in [0, 1], got {columns.min().item():g} to {columns.max().item():g}; "
+            "for numbers that are to be predicted as such take kind='mean'"
+        )
+    return columns
+
+
+def _marginals(columns: Tensor, kind: str) -> Tensor:
+    """The bias of each output from its column of targets."""
     mean, n = columns.mean(0), len(columns)
     if kind == "mean":
         return mean
     if kind == "sigmoid":
-        if columns.min() < 0 or columns.max() > 1:
-            raise RavineError("output_bias: sigmoid needs targets in [0, 1]")
         return mean.clamp(RARE / n, 1 - RARE / n).logit() if n > 1 else mean.clamp(0.25, 0.75).logit()
     variance = columns.var(0, correction=0)
     if not (variance > 0).all():
@@ -119,9 +159,10 @@ def _columns(targets: Tensor, outputs: int, kind: str) -> Tensor:
 
 @torch.no_grad()
 def relu_bias(model: nn.Module, value: float = 0.1, example: Any = None) -> list[str]:
-    """Set the biases of all layers before a ReLU, so that most units begin active; returns the layers' names.
+    """Set the biases of all layers before a ReLU, so that most units begin active; returns the names of what was set.
 
-    A unit with pre-activations of deviation s is then active with probability Phi(value / s) instead of 1/2. Not
+    A unit with pre-activations of deviation s is then active with probability Phi(value / s) instead of 1/2. A
+    normalization between the two takes the layer's bias away again, so its own is set instead, if it has one. Not
     together with random-walk or edge-of-chaos weights, which count on zero biases. `example` as in `apply`, where the
     modules do not stand in a row. Goodfellow et al. (2016), section 8.4.
     """
@@ -130,15 +171,26 @@ def relu_bias(model: nn.Module, value: float = 0.1, example: Any = None) -> list
         raise RavineError(
             "relu_bias: which layers stand before a ReLU is not clear from the modules; pass example=inputs"
         )
-    found = []
+    owners = {id(module.weight): (name, module) for name, module in model.named_modules() if hasattr(module, "weight")}
+    found: dict[str, None] = {}
     for name, module in model.named_modules():
         place = flow.places.get(id(getattr(module, "weight", None)))
-        bias = getattr(module, "bias", None)
-        before_relu = place is not None and {str(f) for f in place.after} == {"relu"}
-        if before_relu and isinstance(module, MATRICES) and bias is not None and bias.requires_grad:
-            bias.fill_(value)
-            found.append(name)
-    return found
+        if isinstance(module, MATRICES) and place is not None and {str(f) for f in place.after} == {"relu"}:
+            for own, last in _last_biased(name, module, place, owners):
+                if (bias := getattr(last, "bias", None)) is not None and bias.requires_grad:
+                    bias.fill_(value)
+                    found[own] = None
+    return list(found)
+
+
+def _last_biased(
+    name: str, layer: nn.Module, place: Place, owners: dict[int, tuple[str, nn.Module]]
+) -> list[tuple[str, nn.Module]]:
+    """The modules whose biases reach the activation behind a layer: its own, or those of the normalizations between."""
+    if not place.norms:
+        return [(name, layer)]
+    norms = [owners[key] for key in place.norms if key is not None and key in owners]
+    return [(name, layer) if isinstance(norm, nn.RMSNorm) else (own, norm) for own, norm in norms]  # it keeps the mean
 
 
 @torch.no_grad()

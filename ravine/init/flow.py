@@ -33,12 +33,16 @@ class Tag:
 
 @dataclass
 class Place:
-    """Where a weight stands. after: what its output goes into, None for no activation; turned: used as x W."""
+    """Where a weight stands. after: what its output goes into, None for no activation; turned: used as x W.
+
+    norms: the scales of the normalizations between its output and that, None for one without a scale.
+    """
 
     order: int
     before: frozenset[Origin | None]
     after: set[Activation | None] = field(default_factory=set)
     turned: bool = False
+    norms: set[int | None] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Flow:
 
     def normalize(self, tag: Tag, norm: int | None) -> Tag:
         """Through a normalization, behind which the variance is 1 whatever came in."""
+        for key in tag.pending:
+            self.places[key].norms.add(norm)
         return Tag(tag.pending, frozenset({None}), tag.history, norm, normalized=True)
 
     def mix(self, tags: Iterable[Tag]) -> Tag:

@@ -71,6 +71,7 @@ class Findings(Sequence[Finding]):
         }
 
 
+@torch.inference_mode(False)
 def inspect(model: nn.Module, batch: Any, loss: Loss) -> Findings:
     """Look at a model on one batch, and judge its start; `ravine.init.limits.LIMITS` has the limits and their reasons.
 
@@ -80,11 +81,17 @@ def inspect(model: nn.Module, batch: Any, loss: Loss) -> Findings:
     gradients, first layer over last, and the loss beside chance. Of recurrent layers: the gradient and the state
     through time. Dimension 0 of outputs is taken to count examples.
 
-    loss: of model and batch, or a criterion for a batch (inputs, targets). The model runs in the modes that it is in
+    loss: of model and batch, or a criterion for a batch (inputs, targets); of an `nn.CrossEntropyLoss` the ignored
+    label, weights and smoothing count in the chance level. The model runs in the modes that it is in
     and is left exactly as it was: weights, buffers, gradients, modes, hooks, random states, on any error too. Raises
     `RavineError` for lazy and meta models, and for a batch that does not fit.
     """
     model = checked(model)
+    if loss is None:
+        raise RavineError(
+            "inspect needs a loss for the gradients: a function of model and batch, or a criterion such as "
+            "nn.CrossEntropyLoss() for a batch (inputs, targets); got None"
+        )
     call = caller(model, batch, loss)
     found = parts(model)
     outputs: list[Any] = []
@@ -93,15 +100,17 @@ def inspect(model: nn.Module, batch: Any, loss: Loss) -> Findings:
         with listening(found) as heard:
             acting = Acting(lambda: heard.last)
             value = attempt(lambda: _with(acting, call), batch, True)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            said = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise RavineError(f"the loss must be a scalar tensor, the mean over the batch; got {said}")
-        grads = gradients(value.reshape(()), heard.heard)
+            heard.closed = True
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                said = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise RavineError(f"the loss must be a scalar tensor, the mean over the batch; got {said}")
+            seen = outputs[-1:]  # of the loss's own call, and not of what is run anew for gradients
+            grads = gradients(value.reshape(()), heard.heard)
         time = through_time(model, heard.inputs)
-    number = value.item()
+    number, broken = value.item(), _broken(model)
     signals = tuple(signal(one, grads) for one in heard.heard.values())
-    level = chance(number, outputs[-1], batch) if outputs else None
-    lines = _judged(signals, heard, grads, acting.found, time, number, level)
+    level = chance(number, seen[0], batch, loss) if seen else None
+    lines = _judged(signals, heard, grads, acting.found, time, judging.loss_at_start(number, level, broken), broken)
     return Findings(tuple(lines), signals, tuple(acting.found), time, number)
 
 
@@ -112,9 +121,9 @@ def _with(mode: Acting, call: Callable[[], Any]) -> Any:
 
 def _judged(
     signals: Sequence[Signal], heard: Listening, grads: Gradients, acts: Sequence[Act], time: Sequence[ThroughTime],
-    loss: float, level: tuple[str, float] | None,
+    loss: Finding, broken: str,
 ) -> Iterator[Finding]:  # fmt: skip
-    yield judging.loss_at_start(loss, level)
+    yield loss
     if not signals:
         yield Finding("layers", "", 0.0, "warn", "the model has no layer that is known, so only the loss was looked at",
                       "layers are linear, convolutional, attention and recurrent modules")  # fmt: skip
@@ -125,11 +134,19 @@ def _judged(
     arrived = False  # whether a layer before this one has a gradient: it has come by another way
     for number, one in enumerate(signals):
         last = number == len(signals) - 1
-        yield from judging.of_signal(one, signals[-1], acts, silent, arrived)
+        yield from judging.of_signal(one, signals[-1], acts, silent, arrived, broken)
         arrived = arrived or bool(one.slope)
         # outputs are told apart by their targets
         if not last and (count := twins(heard.heard[one.name], grads)) is not None:
-            yield judging.identical(one.name, count, one.units)
+            slopes = grads.weights[one.name]
+            waits = silent and slopes is not None and not slopes.any()
+            yield judging.identical(one.name, count, one.units, waits)
+
+
+def _broken(model: nn.Module) -> str:
+    """The names of parameters with numbers that are not finite, the first three."""
+    names = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def twins(heard: Heard, grads: Gradients) -> int | None:

@@ -4,24 +4,29 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ravine.init.acting import Act, worst
-from ravine.init.limits import Finding, judge
+from ravine.init.chance import Level
+from ravine.init.limits import LIMITS, Finding, judge
 from ravine.init.measuring import Signal
 from ravine.init.through_time import ThroughTime
 
 _SCALE = "rescale by ravine.init.search, or initialize by ravine.init.apply(model, \"orthogonal(gain='auto')\")"
+_LOOK_AGAIN = "take a step and look again by --checkpoint, or begin with small weights instead of zero"
+_OUTPUT = "the output's bias from the data by ravine.init.output_bias, and a smaller scale of the output's weights"
 _GRADIENT = "gradient std"
 
 
-def of_signal(signal: Signal, top: Signal, acts: Sequence[Act], silent: bool, around: bool) -> Iterator[Finding]:
+def of_signal(
+    signal: Signal, top: Signal, acts: Sequence[Act], silent: bool, around: bool, broken: str = ""
+) -> Iterator[Finding]:
     """What is said of one layer; `top` is the last, whose outputs are judged by the loss.
 
     silent: the output's weights are zero, so that at first no gradient passes. around: gradients reach layers before
-    this one, by whatever way.
+    this one, by whatever way. broken: the names of parameters with numbers that are not finite.
     """
     last = signal is top
-    yield _std(signal, last)
+    yield _std(signal, last, silent, broken)
     if signal.gradient is not None or signal.slope is not None:
-        yield _arrives(signal, top, silent, around)
+        yield _arrives(signal, top, silent, around, broken)
     for act, value in (("dead", worst(list(acts), signal.name, "dead")),
                        ("saturated", worst(list(acts), signal.name, "saturated"))):  # fmt: skip
         if not math.isnan(value):
@@ -33,7 +38,7 @@ def of_signal(signal: Signal, top: Signal, acts: Sequence[Act], silent: bool, ar
         yield _likeness(signal)
 
 
-def _std(signal: Signal, last: bool) -> Finding:
+def _std(signal: Signal, last: bool, silent: bool, broken: str) -> Finding:
     value = signal.std
     verdict = judge("activation std", value)
     if last and verdict != "fail":
@@ -42,28 +47,40 @@ def _std(signal: Signal, last: bool) -> Finding:
         return Finding("activation std", signal.name, value, "pass", "it begins at zero, and has a gradient")
     if verdict == "pass":
         return Finding("activation std", signal.name, value, verdict, f"outputs have std {value:.3g}")
+    if value == 0 and silent and signal.slope == 0:  # as a branch that ends at zero, before an output at zero
+        reason = "its outputs do not vary, and nothing arrives yet to change them: the output's weights are zero"
+        return Finding("activation std", signal.name, value, "warn", reason, _LOOK_AGAIN)
     if value == 0:
         reason = "its outputs do not vary at all"
         fix = "its weights are zero or its inputs constant: initialize it anew"
     elif not math.isfinite(value):
-        reason, fix = "its outputs are not finite: the signal has grown too large", f"smaller weights: {_SCALE}"
+        reason, fix = _not_finite("its outputs are not finite", broken)
     else:
         way, size = ("small", "larger") if value < 1 else ("large", "smaller")
         reason, fix = f"outputs have std {value:.3g}, too {way}", f"{size} weights here and below: {_SCALE}"
     return Finding("activation std", signal.name, value, verdict, reason, fix)
 
 
-def _arrives(signal: Signal, top: Signal, silent: bool, around: bool) -> Finding:
+def _not_finite(what: str, broken: str) -> tuple[str, str]:
+    """Reason and fix: numbers in the model that are not finite themselves, or a signal that has grown."""
+    if broken:
+        return f"{what}: there are NaN or infinite numbers in {broken}", f"initialize anew: {broken}"
+    return f"{what}: the signal has grown too large", f"smaller weights: {_SCALE}"
+
+
+def _arrives(signal: Signal, top: Signal, silent: bool, around: bool, broken: str) -> Finding:
     value = signal.gradient if signal.gradient is not None else signal.per_weight or 0.0
     layer = signal.name
     if value == 0 and silent:
-        fix = "take a step and look again by --checkpoint, or begin with small weights instead of zero"
-        return Finding(_GRADIENT, layer, value, "warn", "the output's weights are zero, so nothing arrives yet", fix)
+        reason = "the output's weights are zero, so nothing arrives yet"
+        return Finding(_GRADIENT, layer, value, "warn", reason, _LOOK_AGAIN)
     if value == 0 and around:
         return Finding(_GRADIENT, layer, value, "pass", "nothing arrives yet: its branch ends at zero")
     fix = "units above are dead, saturated or zero, or their weights too large or small: " + _SCALE
     if value == 0 or not math.isfinite(value):
-        what = "no gradient arrives" if value == 0 else "its gradient is not finite"
+        what = "no gradient arrives"
+        if value:
+            what, fix = _not_finite("its gradient is not finite", broken)
         return Finding(_GRADIENT, layer, value, "fail", what, fix)
     share = signal.arriving / top.arriving if signal.arriving and top.arriving else 1.0
     verdict = judge("gradient ratio", share)
@@ -118,23 +135,48 @@ def ratio(signals: Sequence[Signal], silent: bool) -> Iterator[Finding]:
     yield Finding("gradient ratio", "", value, verdict, reason, "" if verdict == "pass" else fix)
 
 
-def loss_at_start(loss: float, chance: tuple[str, float] | None) -> Finding:
+def loss_at_start(loss: float, level: Level | None, broken: str = "") -> Finding:
     """The loss beside what knowing the targets' marginals gives."""
     if not math.isfinite(loss):
-        return Finding("loss", "", loss, "fail", "the loss is not finite", f"smaller weights: {_SCALE}")
-    if chance is None:
+        return Finding("loss", "", loss, "fail", *_not_finite("the loss is not finite", broken))
+    if level is None:
         return Finding("loss", "", loss, "pass", f"{loss:.4g}; the chance level of this loss is not known")
-    kind, level = chance
-    name = "squared loss at chance" if kind.startswith("variance") else "loss at chance"
-    value = loss / level if level > 0 else math.inf if loss > 0 else 1.0
-    verdict = judge(name, value)
-    reason = f"{loss:.4g} is {value:.3g} times the chance level {level:.4g} ({kind})"
-    fix = "the output's bias from the data by ravine.init.output_bias, and a smaller scale of the output's weights"
-    return Finding("loss", "", loss, verdict, reason, "" if verdict == "pass" else fix)
+    if level.marginals is None:
+        return _unknown_loss(loss, level)
+    name = "squared loss at chance" if level.uniform is None else "loss at chance"
+    alike = max(level.marginals, level.uniform or 0.0)  # what a net that knows nothing at all has
+    if level.marginals > 0:
+        value = loss / level.marginals
+        verdict = judge(name, value)
+        reason = f"{loss:.4g} is {value:.3g} times the chance level {level.marginals:.4g} ({level.kind})"
+    elif alike > 0:
+        value = loss / alike
+        verdict = "fail" if value > 0.5 else "pass"  # at 0.5 the one class of two has a probability of 0.7
+        reason = f"{loss:.4g} is {value:.3g} times ln K, and the batch has one class alone"
+    else:
+        value = math.inf if loss > 0 else 1.0
+        verdict = judge(name, value)
+        reason = f"{loss:.4g}, and the targets do not vary, so that one prediction would do ({level.kind})"
+    if verdict == "fail" and alike > 0 and judge(name, loss / alike) != "fail":
+        verdict = "warn"  # all classes alike are not their shares, but nothing is wrong with confidence
+    return Finding("loss", "", loss, verdict, reason, "" if verdict == "pass" else _OUTPUT)
 
 
-def identical(layer: str, count: int, units: int) -> Finding:
-    """Units that are another's twin."""
+def _unknown_loss(loss: float, level: Level) -> Finding:
+    """Of class numbers and a loss that is no plain cross-entropy of theirs."""
+    value = loss / (level.uniform or 1.0)
+    reason = f"{loss:.4g}, {value:.3g} times {level.kind}; the chance level of this loss is not known"
+    if value <= LIMITS["loss at chance"].fails[1]:
+        return Finding("loss", "", loss, "pass", reason)
+    fix = f"if it is a mean cross-entropy: {_OUTPUT}; an nn.CrossEntropyLoss(...) as loss is known"
+    return Finding("loss", "", loss, "warn", reason, fix)
+
+
+def identical(layer: str, count: int, units: int, waits: bool = False) -> Finding:
+    """Units that are another's twin; waits: no gradient arrives yet, by which they could differ."""
+    if count and waits:
+        reason = f"{count} of {units} units have the same weights as another, and nothing arrives yet to part them"
+        return Finding("identical units", layer, float(count), "warn", reason, _LOOK_AGAIN)
     verdict = judge("identical units", float(count))
     reason = f"{count} of {units} units have the same weights and the same gradients as another" if count else (
         f"all {units} units differ in weights or gradients"

@@ -43,7 +43,7 @@ LIMITS = {
         (1e-2, 1e2), (1e-4, 1e4),
         "norm of the gradient in the weights, first layer over last, and in each layer's outputs over the last's: "
         "at 100 one lr cannot fit both layers well, at 10,000 one of them does not move (Bengio et al. 1994; torch's "
-        "defaults: 7e-13 at 50 tanh layers)",
+        "defaults: 2e-11 at 50 tanh layers)",
     ),
     "dead": Limit(
         (0.0, 0.2), (0.0, 0.8),
@@ -68,7 +68,8 @@ LIMITS = {
     "loss at chance": Limit(
         (0.0, 1.5), (0.0, 3.0),
         "initial loss over that of predicting the marginals: logits of std 1 cost 0.5 nats beyond ln K, a fifth for "
-        "ten classes; three times chance is confidently wrong, and the first steps only undo it",
+        "ten classes; three times chance is confidently wrong, and the first steps only undo it; it fails where it is "
+        "three times ln K as well, since all classes alike are no confidence",
     ),
     "squared loss at chance": Limit(
         (0.0, 3.0), (0.0, 10.0),

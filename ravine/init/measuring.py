@@ -27,11 +27,15 @@ class Heard:
 
 @dataclass
 class Listening:
-    """What was heard so far, in the order of execution; `last` is the part that spoke last."""
+    """What was heard so far, in the order of execution; `last` is the part that spoke last.
+
+    closed: nothing more is kept, as while activation checkpointing runs parts of the model anew for its gradients.
+    """
 
     heard: dict[str, Heard] = field(default_factory=dict)
     inputs: dict[int, list[tuple[Any, Any]]] = field(default_factory=dict)
     last: Part | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ class Signal:
 
 @contextmanager
 def listening(parts: Mapping[str, Part]) -> Iterator[Listening]:
-    """Inside, what goes through the parts is kept. The model goes on with copies, so that nothing overwrites it."""
+    """Inside, what goes through the parts is kept. The model goes on with copies, so that nothing overwrites it.
+
+    Gradients are to be taken inside too: activation checkpointing compares what is run anew with what ran before.
+    """
     found = Listening()
     groups: dict[int, list[Part]] = {}
     for part in parts.values():
@@ -69,9 +76,12 @@ def listening(parts: Mapping[str, Part]) -> Iterator[Listening]:
     def hook(module: nn.Module, arguments: Any, keywords: Any, output: Any) -> Any:
         several = isinstance(output, tuple)
         outputs, output = _kept(output)
+        if found.closed:
+            return output
         for part in groups[id(module)]:
             heard = found.heard.setdefault(part.name, Heard(part))
-            heard.values.append(part.see(arguments, keywords, outputs if several else outputs[0]).detach())
+            with torch.no_grad():
+                heard.values.append(part.see(arguments, keywords, outputs if several else outputs[0]).detach())
             found.last = part
         heard.outputs.append(outputs[0])
         if isinstance(module, RECURRENT):
@@ -126,7 +136,15 @@ def gradients(loss: Tensor, heard: Mapping[str, Heard]) -> Gradients:
     found: dict[int, Tensor | None] = {}
     if wanted and loss.requires_grad:
         unique = list({id(t): t for t in wanted}.values())
-        grads = torch.autograd.grad(loss, unique, retain_graph=True, allow_unused=True)
+        try:
+            grads = torch.autograd.grad(loss, unique, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            if "use_reentrant" in str(error):
+                raise RavineError(
+                    "the model's activation checkpointing gives no gradients but those of .backward(): take "
+                    "use_reentrant=False, which torch advises"
+                ) from error
+            raise
         found = {id(t): g for t, g in zip(unique, grads, strict=True)}
     outputs, weights, biases = {}, {}, {}
     for name, one in heard.items():

@@ -13,6 +13,7 @@ from ravine.init.activations import Activation
 REACH = 14.0  # in deviations; the density beyond is 1e-43
 KINKS = (-20.0, -6.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 6.0, 20.0)  # where torch's activations have theirs
 ROUNDS, TOLERANCE = 60, 1e-13
+FLAT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,18 @@ def moments(f: Activation, q: float = 1.0) -> Moments:
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
         if len(low) > 20_000:
             break
-    raise RavineError(f"the means of activation {f} do not settle: is it random, or has it very many jumps?")
+    raise RavineError(f"the means of activation {f} do not settle: {_why(f)}")
+
+
+def _why(f: Activation) -> str:
+    """What keeps the rules apart."""
+    kind = f.function(torch.zeros(1, dtype=torch.float64)).dtype
+    if kind != torch.float64:
+        return f"it gives {kind} for float64, whose rounding is too coarse; let it keep the type of its input"
+    return (
+        "does it compute in float32 inside (then let it keep the type of its input), is it random, or has it very many "
+        "jumps?"
+    )
 
 
 def _rule(f: Activation, scale: float, low: np.ndarray, high: np.ndarray, count: int) -> np.ndarray:
@@ -79,7 +91,7 @@ def _nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slopes_at_zero(f: Activation) -> tuple[float, float]:
-    """(f'(0-), f'(0+))."""
+    """(f'(0-), f'(0+)), where one of less than FLAT counts as 0, as those of z^2 beside 0 are."""
     _, slope = f.values(torch.tensor([-1e-300, 1e-300], dtype=torch.float64))
-    below, above = slope.tolist()
+    below, above = (0.0 if abs(s) < FLAT else s for s in slope.tolist())
     return below, above

@@ -175,6 +175,11 @@ def checked(model: Any) -> nn.Module:
             raise RavineError(
                 f"{name} is on the meta device and has no numbers: call model.to_empty(device=...) and initialize it"
             )
+        if tensor.is_inference():
+            raise RavineError(
+                f"{name} was made under torch.inference_mode(), so that nothing can have a gradient in it: make the "
+                "model outside"
+            )
     return inner
 
 
@@ -185,7 +190,7 @@ def chosen(model: nn.Module, skip: Sequence[str]) -> dict[str, Part]:
     names = [name for name, _ in model.named_modules() if name]
     for name in skip:
         if name not in names and name not in everything:
-            raise unknown("module in skip=", name, [*names, *everything])
+            raise unknown("module in skip=", name, {*names, *everything})
     found = {name: part for name, part in everything.items() if not _skipped(name, skip)}
     if not found:
         why = "skip= leaves none" if everything else "it has no linear, convolutional, attention or recurrent layer"

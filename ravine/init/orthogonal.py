@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ravine.init.strategy import Drawn, Source, Strategy, fans, middle
 
-SMALL = 2**20  # elements up to which a second thread saves less than a twentieth of a second
-
 
 @dataclass(frozen=True)
 class Orthogonal(Strategy):
@@ -22,8 +20,8 @@ class Orthogonal(Strategy):
     by QR of a normal matrix, with the signs of R's diagonal made positive (Mezzadri, arXiv math-ph/0609050, section 5).
     `conv='flattened'` takes (out, in * kernel) as the matrix. `conv='delta'` has the orthogonal (out, in) in the middle
     of the kernel and zeros else, which keeps norms through a convolution (Xiao et al., arXiv 1806.05393, Algorithm 1).
-    Computed in float32 for 16 bits; `torch.nn.init.orthogonal_` raises for those and for complex weights. Up to 2^20
-    elements the numbers are the same for every number of threads, to the bit; beyond, up to rounding.
+    Computed in float32 for 16 bits; `torch.nn.init.orthogonal_` raises for those and for complex weights. QR runs on
+    one thread, so that the numbers are the same for every number of threads, to the bit.
 
     Saxe, McClelland and Ganguli, arXiv 1312.6120.
     """
@@ -61,7 +59,7 @@ def _one_thread(wanted: bool) -> Iterator[None]:
 
 def _orthogonal(rows: int, columns: int, source: Source) -> Tensor:
     drawn = source.normal((max(rows, columns), min(rows, columns)), 1.0)
-    with _one_thread(drawn.device.type == "cpu" and drawn.numel() <= SMALL):
+    with _one_thread(drawn.device.type == "cpu"):
         q, r = torch.linalg.qr(drawn)
     diagonal = r.diagonal()
     q.mul_(torch.where(diagonal == 0, torch.ones_like(diagonal), diagonal.sgn()))

@@ -32,6 +32,10 @@ class RandomWalk(Strategy):
         super().__post_init__()
         activation(self.activation)
 
+    @property
+    def takes_gain(self) -> bool:
+        return True  # that of the activation, which `apply` knows
+
     def spread(self, shape: tuple[int, ...], role: str = "hidden", gain: float | None = None) -> float:
         fan_in, _ = fans(shape)
         return float((walking_gain(activation(self.activation), fan_in) if gain is None else gain) * fan_in**-0.5)

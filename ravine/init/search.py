@@ -59,6 +59,7 @@ class SearchReport:
         return "\n".join(lines)
 
 
+@torch.inference_mode(False)
 def search(
     model: nn.Module,
     inputs: Any,

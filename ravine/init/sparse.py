@@ -45,6 +45,10 @@ class Sparse(Strategy):
                 f"k must be in [1, {fan_in}]"
             )
 
+    @property
+    def takes_gain(self) -> bool:
+        return self.std is None
+
     def gain_of(self, given: float | None) -> float:
         if given is None and self.gain is None:
             return float((1.0 if self.std is None else self.std) * self.k**0.5)
@@ -65,12 +69,17 @@ class Sparse(Strategy):
         """(units, k) columns."""
         if self.replace:
             return torch.randint(fan_in, (units, self.k), device=source.place, generator=source.generator)
-        keys = torch.rand(units, fan_in, device=source.place, generator=source.generator)
+        keys = torch.rand(units, fan_in, dtype=torch.float32, device=source.place, generator=source.generator)
         return keys.topk(self.k, dim=1, sorted=False).indices
 
 
 def sparse(
-    shape: Sequence[int], k: int = 15, std: float | None = None, replace: bool = False, **drawn: Unpack[Drawn]
+    shape: Sequence[int],
+    k: int = 15,
+    std: float | None = None,
+    replace: bool = False,
+    gain: float | str | None = None,
+    **drawn: Unpack[Drawn],
 ) -> Tensor:
     """A weight (out, in, *kernel) with k incoming weights a unit, N(0, std^2), std 1 unless given; `Sparse` says more.
 
@@ -79,4 +88,4 @@ def sparse(
     >>> set((w != 0).sum(1).tolist())
     {15}
     """
-    return Sparse(k, std, replace=replace)(shape, **drawn)
+    return Sparse(k, std, gain, replace)(shape, **drawn)

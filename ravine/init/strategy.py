@@ -53,9 +53,10 @@ class Strategy(Declared):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """A weight of `shape`, (out, in, *kernel); `gain` decides where the strategy's own is a word ("auto").
+        """A weight of `shape`, (out, in, *kernel); `gain` takes the place of the strategy's own, which may be a word.
 
-        Raises `RavineError` for a shape without fans, a type that is no floating one, an unknown role.
+        Raises `RavineError` for a shape without fans, a type that is no floating one, an unknown role, and for a gain
+        where the strategy has none.
         """
         shape, dtype = tuple(shape), dtype or torch.get_default_dtype()
         self.check(shape, role, gain, dtype)
@@ -90,6 +91,8 @@ class Strategy(Declared):
     def gain_of(self, given: float | None) -> float:
         """The number that scales: the one given, else the strategy's own."""
         own = getattr(self, "gain", 1.0)
+        if given is not None and not self.takes_gain:
+            raise RavineError(f"'{self}' says its scale without a gain, got gain={given!r}: leave it out")
         if given is not None:
             return float(given)
         if isinstance(own, str):
@@ -98,6 +101,11 @@ class Strategy(Declared):
                 f"preserve='{own}'), or initialize a whole model by ravine.init.apply"
             )
         return 1.0 if own is None else float(own)
+
+    @property
+    def takes_gain(self) -> bool:
+        """Whether `draw` scales by a gain: where the strategy has a hyperparameter `gain`, unless it says else."""
+        return hasattr(self, "gain")
 
     def scale(self, shape: tuple[int, ...], role: str = "hidden") -> float:
         """The deviation (root mean square) of a weight of `shape` for a gain of 1."""

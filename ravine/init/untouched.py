@@ -77,7 +77,7 @@ def caller(model: nn.Module, batch: Any, loss: Loss | None) -> Callable[[], Any]
     model and the batch; a criterion (`nn.CrossEntropyLoss()`, `torch.nn.functional.mse_loss`) is taken of the outputs
     and the targets of an (inputs, targets) batch.
     """
-    batch = to(batch, device_of(model))
+    batch = _ordinary(to(batch, device_of(model)))
     for tensor in tensors(batch):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise RavineError("the batch has numbers that are not finite: look at the data first")
@@ -90,6 +90,15 @@ def caller(model: nn.Module, batch: Any, loss: Loss | None) -> Callable[[], Any]
             raise RavineError(f"a criterion needs a batch (inputs, targets), got a {type(batch).__name__}")
         return lambda: loss(_forward(model, batch[0]), batch[1])
     return lambda: loss(model, batch)
+
+
+def _ordinary(batch: Any) -> Any:
+    """The batch with copies of what was made under torch.inference_mode(), which no gradient can pass."""
+    if isinstance(batch, Tensor):
+        return batch.clone() if batch.is_inference() else batch
+    if type(batch) in (tuple, list):
+        return type(batch)(_ordinary(item) for item in batch)
+    return {key: _ordinary(item) for key, item in batch.items()} if type(batch) is dict else batch
 
 
 def _forward(model: nn.Module, inputs: Any) -> Any:
@@ -110,6 +119,12 @@ def attempt(call: Callable[[], Any], batch: Any, loss: bool) -> Any:
         labels = [t for t in tensors(batch) if not t.is_floating_point() and t.numel()]
         told = f"; whole numbers in it run from {min(int(t.min()) for t in labels)} to " if labels else ""
         told += str(max(int(t.max()) for t in labels)) if labels else ""
+        how = ""
+        if loss and isinstance(error, TypeError | AttributeError):
+            how = (
+                "; a loss that is a function is called as loss(model, batch): for one of outputs and targets give "
+                "lambda model, batch: loss(model(batch[0]), batch[1]), or an nn.Module such as nn.CrossEntropyLoss()"
+            )
         raise RavineError(
-            f"{what} not take this batch ({shapes or 'no tensors'}{told}): {type(error).__name__}: {error}"
+            f"{what} not take this batch ({shapes or 'no tensors'}{told}): {type(error).__name__}: {error}{how}"
         ) from error
