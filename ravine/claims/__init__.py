@@ -154,6 +154,9 @@ CLAIMS = (
     "large-weights-blow-up-a-step",
     # slide 52
     "batch-norm-identities",
+    "batch-norm-forgets-initial-scale",
+    "batch-norm-needs-fewer-steps",
+    "batch-norm-tolerates-larger-rates",
     # slide 53
     "batch-norm-scale-and-shift",
     # slide 54
