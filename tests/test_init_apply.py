@@ -153,6 +153,42 @@ def test_fixup_counts_the_branches() -> None:
     assert report["blocks.1.down.weight"].std == pytest.approx(math.sqrt(2 / 8))
 
 
+class Patched(nn.Module):
+    """A convolution and a head whose names say embed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = nn.Sequential(nn.Conv2d(3, 32, 4, 4))
+        self.fc = nn.Linear(32, 32)
+        self.embed_out = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embed_out(F.relu(self.fc(self.patch_embed(x).mean((2, 3)))))
+
+
+def test_a_layer_called_embed_gets_what_the_spec_says() -> None:
+    model = Patched()
+    report = init.apply(model, "output: zeros; rest: glorot", generator=generator())
+    assert [report[f"{name}.weight"].what for name in ("patch_embed.0", "fc", "embed_out")] == [
+        "glorot", "glorot", "zeros",
+    ]  # fmt: skip
+    assert model.fc.weight.any()
+    report = init.apply(model, "normal(deviation=0.01)", generator=generator())
+    assert {row.what for row in report.rows if row.role != "bias"} == {"normal(deviation=0.01)"}
+
+
+def test_a_tied_table_met_as_a_matrix_first_is_still_a_table() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(16, 50, bias=False)
+            self.table = nn.Embedding(50, 16)
+            self.table.weight = self.head.weight
+
+    report = init.apply(Backwards(), "he", generator=generator())
+    assert (report["head.weight"].what, report["head.weight"].std) == ("normal(deviation=0.25)", 0.25)
+
+
 def test_recurrent_gates_are_drawn_one_by_one_and_forget_gates_begin_open() -> None:
     model = Tagger()
     init.apply(model, "glorot", generator=generator(), example=TOKENS)

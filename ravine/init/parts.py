@@ -66,10 +66,10 @@ def parts(model: nn.Module) -> list[Part]:
 
 def _tied(earlier: Part, name: str, module: nn.Module) -> Part:
     """A parameter met again; an embedding whose table is a matrix too is an embedding that is tied."""
-    role = "embedding" if isinstance(module, nn.Embedding) and earlier.kind == "matrix" else earlier.role
-    return Part(
-        earlier.name, earlier.parameter, role, earlier.kind, earlier.owner, earlier.count, (*earlier.tied, name)
-    )
+    table = isinstance(module, nn.Embedding) and earlier.kind == "matrix"
+    role, kind = ("embedding", "table") if table else (earlier.role, earlier.kind)
+    owner = module if table else earlier.owner
+    return Part(earlier.name, earlier.parameter, role, kind, owner, earlier.count, (*earlier.tied, name))
 
 
 def _memory(p: nn.Parameter) -> object:

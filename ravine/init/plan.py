@@ -82,7 +82,7 @@ class Plan:
     # ------------------------------------------------------------ matrices
 
     def _matrix(self, part: Part, place: Place | None) -> Step:
-        strategy = self.wanted.strategy(part.role, part.name)
+        strategy = self.wanted.strategy(part.role, part.name)  # None for recurrent ones alone
         if strategy is None or (part.role == "recurrent" and part.role not in self.wanted.strategies):
             strategy = strategy if isinstance(strategy, Orthogonal) else Orthogonal()
         turned = place is not None and place.turned and part.kind == "matrix"
