@@ -68,6 +68,27 @@ def test_a_single_matrix_is_the_output() -> None:
     assert roles(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)))["0.weight"] == "input"
 
 
+class Patches(nn.Module):
+    """A small vision transformer's ends: patches by a convolution, positions added, a head called embed_out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 5, 8))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, 8, 4, 4)})
+        self.fc = nn.Linear(8, 8)
+        self.embed_out = nn.Linear(8, 10)
+
+
+def test_what_multiplies_is_no_embedding_whatever_its_name() -> None:
+    assert {name: kind for name, kind in roles(Patches()).items() if kind != "bias"} == {
+        "cls_token": "embedding", "pos_embed": "embedding", "patch_embed.proj.weight": "input", "fc.weight": "hidden",
+        "embed_out.weight": "output",
+    }  # fmt: skip
+    made = ravine.groups(Patches(), output=SGD(), rest=Adam())
+    assert [name for name, _ in made[0]["params"]] == ["embed_out.weight"]
+
+
 def test_names_and_roles_are_the_same_whatever_wraps_the_model() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4)), nn.LayerNorm(4), nn.Linear(4, 2))
     wanted, ids = roles(net), {name: id(p) for name, p in net.named_parameters()}

@@ -164,6 +164,42 @@ def test_fixup_counts_the_branches() -> None:
     assert report["blocks.1.down.weight"].std == pytest.approx(math.sqrt(2 / 8))
 
 
+class Patched(nn.Module):
+    """A convolution and a head whose names say embed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed = nn.Sequential(nn.Conv2d(3, 32, 4, 4))
+        self.fc = nn.Linear(32, 32)
+        self.embed_out = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embed_out(F.relu(self.fc(self.patch_embed(x).mean((2, 3)))))
+
+
+def test_a_layer_called_embed_gets_what_the_spec_says() -> None:
+    model = Patched()
+    report = init.apply(model, "output: zeros; rest: glorot", generator=generator())
+    assert [report[f"{name}.weight"].what for name in ("patch_embed.0", "fc", "embed_out")] == [
+        "glorot", "glorot", "zeros",
+    ]  # fmt: skip
+    assert model.fc.weight.any()
+    report = init.apply(model, "normal(deviation=0.01)", generator=generator())
+    assert {row.what for row in report.rows if row.role != "bias"} == {"normal(deviation=0.01)"}
+
+
+def test_a_tied_table_met_as_a_matrix_first_is_still_a_table() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(16, 50, bias=False)
+            self.table = nn.Embedding(50, 16)
+            self.table.weight = self.head.weight
+
+    report = init.apply(Backwards(), "he", generator=generator())
+    assert (report["head.weight"].what, report["head.weight"].std) == ("normal(deviation=0.25)", 0.25)
+
+
 def test_recurrent_gates_are_drawn_one_by_one_and_forget_gates_begin_open() -> None:
     model = Tagger()
     init.apply(model, "glorot", generator=generator(), example=TOKENS)
@@ -406,6 +442,222 @@ def test_what_cannot_be_done_is_refused_before_anything_has_changed(
     with pytest.raises(RavineError, match=message):
         init.apply(made, spec, generator=generator(), **how)
     assert all(torch.equal(before[name], p) for name, p in real.items())
+
+
+# ---------------------------------------------------------------- which function stands behind a weight
+
+
+class Applying(nn.Module):
+    """Layers with one function between them, as a function."""
+
+    def __init__(self, f: Any, layers: int = 2, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.head, self.f = nn.Linear(width, 3), f
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.f(layer(x))
+        return self.head(x)
+
+
+SEEN: list[tuple[str, Any, Any]] = [
+    ("clamp(min=0)", lambda z: z.clamp(min=0), "relu"),
+    ("torch.clamp", lambda z: torch.clamp(z, 0), "relu"),
+    ("maximum", lambda z: torch.maximum(z, torch.zeros(())), "relu"),
+    ("threshold", lambda z: F.threshold(z, 0.0, 0.0), "relu"),
+    ("expit", torch.special.expit, "sigmoid"),
+    ("clamp(-1, 1)", lambda z: z.clamp(-1, 1), "hardtanh"),
+    ("clamp(-2, 0.5)", lambda z: z.clamp(-2, 0.5), lambda z: z.clamp(-2, 0.5)),
+    ("sin", torch.sin, torch.sin),
+    ("abs", torch.abs, torch.abs),
+    ("relu ** 2", lambda z: F.relu(z) ** 2, lambda z: F.relu(z) ** 2),
+    ("2 tanh", lambda z: 2 * torch.tanh(z), lambda z: 2 * torch.tanh(z)),
+    ("tanh(2 z)", lambda z: torch.tanh(2 * z), lambda z: torch.tanh(2 * z)),
+    ("tanh(-z / 2 + 1) - 1", lambda z: 1 - torch.tanh(-z / 2 + 1), lambda z: 1 - torch.tanh(-z / 2 + 1)),
+    ("tanh of relu", lambda z: F.relu(z).tanh(), lambda z: F.relu(z).tanh()),
+    ("dropout", lambda z: F.dropout(F.relu(z), 0.5, True), "relu"),
+]
+
+
+@pytest.mark.parametrize(("name", "f", "same"), SEEN, ids=[name for name, *_ in SEEN])
+def test_functions_and_their_constants_are_seen(name: str, f: Any, same: Any) -> None:
+    model, x = Applying(f), torch.zeros(2, 8)
+    for preserve in ("variance", "gradient"):
+        report = init.apply(model, f"lecun(gain='{preserve}')", generator=generator(), example=x)
+        wanted = init.gain(same, preserve=preserve) / math.sqrt(8)
+        assert report["layers.0.weight"].std == pytest.approx(wanted, rel=1e-8)
+        assert report["head.weight"].std == pytest.approx(8**-0.5)
+    seen, given = Applying(f, 4), Applying(f, 4)
+    init.apply(seen, AUTO, generator=generator(), example=x)
+    init.apply(given, AUTO, generator=generator(), activation=same)
+    assert all(torch.allclose(a, b) for a, b in zip(seen.parameters(), given.parameters(), strict=True))
+
+
+UNKNOWN: list[tuple[str, Any]] = [
+    ("mul", lambda z: z * z),
+    ("mul", lambda z: z * torch.sigmoid(z)),
+    ("mul", lambda z: 0.5 * z * (1 + torch.erf(z / 2**0.5))),
+    ("where", lambda z: torch.where(z > 0, z, 0 * z)),
+    ("masked_fill", lambda z: z.masked_fill(z < 0, 0.0)),
+    ("maximum", lambda z: torch.maximum(z, 0.1 * z)),
+    ("rdiv", lambda z: 1 / (1 + torch.exp(-z))),
+    ("div", lambda z: z / (1 + z.abs())),
+    ("lgamma", torch.lgamma),
+]
+
+
+@pytest.mark.parametrize(("name", "f"), UNKNOWN)
+def test_what_is_known_by_its_name_alone_is_refused_by_it_and_may_be_given(name: str, f: Any) -> None:
+    x, model = torch.ones(2, 8), Applying(f)
+    before = [p.detach().clone() for p in model.parameters()]
+    for spec in ("lecun(gain='variance')", AUTO, "random_walk"):
+        with pytest.raises(RavineError, match=rf"'layers.0.weight': its output goes into {name}\(\), .* activation="):
+            init.apply(model, spec, generator=generator(), example=x)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    init.apply(model, "he", generator=generator(), example=x)  # needs no activation
+    report = init.apply(model, "lecun(gain='variance')", generator=generator(), example=x, activation="silu")
+    assert report["layers.0.weight"].std == pytest.approx(init.gain("silu") / math.sqrt(8))
+    init.apply(model, AUTO, generator=generator(), example=x, activation="silu")
+
+
+class OwnNorm(nn.Module):
+    """A normalization of one's own, whose scale is added to `base`."""
+
+    def __init__(self, width: int, base: float = 0.0) -> None:
+        super().__init__()
+        self.weight, self.base = nn.Parameter(torch.full((width,), 7.0)), base
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * torch.rsqrt(z.square().mean(-1, keepdim=True) + 1e-6) * (self.base + self.weight)
+
+
+def rotated(z: Tensor) -> Tensor:
+    """Rotary positions."""
+    half = z.shape[-1] // 2
+    angles = torch.arange(z.shape[-2])[:, None] * torch.linspace(1, 0.1, half).repeat(2)
+    return z * angles.cos() + torch.cat([-z[..., half:], z[..., :half]], -1) * angles.sin()
+
+
+class OwnBlock(nn.Module):
+    """A decoder block written by hand: fused attention with rotary positions, its own norms, a gated unit."""
+
+    def __init__(self, width: int, way: str) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = OwnNorm(width), OwnNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.gate, self.up, self.down = nn.Linear(width, 48), nn.Linear(width, 48), nn.Linear(48, width)
+        self.way = way
+
+    def heads(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n, t, d = z.shape
+        if self.way == "unbind":
+            q, k, v = self.qkv(z).reshape(n, t, 3, 4, d // 4).permute(2, 0, 3, 1, 4).unbind(0)
+            return q, k, v
+        split = self.qkv(z).chunk(3, -1) if self.way == "chunk" else self.qkv(z).split(d, dim=2)
+        q, k, v = (part.view(n, t, 4, d // 4).transpose(1, 2) for part in split)
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.heads(self.norm1(x))
+        scores = rotated(q) @ rotated(k).mT / math.sqrt(q.shape[-1])
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+        x = x + 0.5 * self.proj((weights @ v).transpose(1, 2).reshape(x.shape))
+        z = self.norm2(x)
+        return x + self.down(F.silu(self.gate(z)) * self.up(z))
+
+
+class Decoder(nn.Module):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.token, self.position = nn.Embedding(20, 16), nn.Embedding(12, 16)
+        self.blocks = nn.ModuleList(OwnBlock(16, way) for _ in range(2))
+        self.norm, self.head = OwnNorm(16), nn.Linear(16, 20)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.token(tokens) * 4 + self.position(torch.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+@pytest.mark.parametrize("way", ["chunk", "split", "unbind"])
+def test_a_transformer_by_hand_is_understood_and_its_fused_attention_taken_apart(way: str) -> None:
+    model = Decoder(way)
+    for spec in ("he(gain='variance')", "glorot(gain='gradient')", AUTO):
+        report = init.apply(model, spec, generator=generator(), example=TOKENS)
+    row = report["blocks.1.qkv.weight"]
+    assert "no activation behind it" in row.why
+    assert "the model splits its output: 3 matrices of (16, 16), each alone" in row.why
+    assert "before silu" in report["blocks.0.gate.weight"].why
+    assert "no activation behind it" in report["blocks.0.up.weight"].why
+    assert "each alone" not in report["blocks.0.up.weight"].why
+    init.apply(model, "orthogonal", generator=generator(), example=TOKENS)
+    assert all(orthogonal(part) for part in model.blocks[0].qkv.weight.chunk(3))
+    report = init.apply(model, "glorot + zero_residual", generator=generator(), example=TOKENS)
+    assert report["blocks.0.qkv.weight"].std == pytest.approx(math.sqrt(2 / 32))
+    assert not model.blocks[0].proj.weight.any()
+
+
+class Halves(nn.Module):
+    """A product x W whose output is taken by halves, one of them a gate."""
+
+    def __init__(self, whole: bool = False) -> None:
+        super().__init__()
+        self.both, self.whole = nn.Parameter(torch.zeros(8, 16)), whole
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x @ self.both
+        a, b = z[..., :8], z[..., 8:]
+        return self.head(torch.sigmoid(a) * b + (z.sum() if self.whole else 0))
+
+
+def test_an_output_is_taken_apart_only_where_it_is_used_in_parts_alone() -> None:
+    model = Halves()
+    report = init.apply(model, "glorot", generator=generator(), example=torch.zeros(2, 8))
+    assert report["both"].std == pytest.approx(math.sqrt(2 / 16))
+    init.apply(model, "orthogonal", generator=generator(), example=torch.zeros(2, 8))
+    assert all(orthogonal(part) for part in model.both.chunk(2, 1))
+    report = init.apply(Halves(True), "glorot", generator=generator(), example=torch.zeros(2, 8))
+    assert report["both"].std == pytest.approx(math.sqrt(2 / 24))
+
+
+def test_gated_units_work_with_gains_that_need_no_activation_and_are_refused_else() -> None:
+    model = Applying(lambda z: F.glu(torch.cat([z, z], -1)))
+    init.apply(model, "he", generator=generator(), example=torch.zeros(2, 8))
+    with pytest.raises(RavineError, match=r"'layers.0.weight': its output goes into glu\(\)"):
+        init.apply(model, "he(gain='variance')", generator=generator(), example=torch.zeros(2, 8))
+
+
+class OtherNorm(OwnNorm):
+    """One that cannot be tried."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        raise RuntimeError("not today")
+
+
+def test_scales_of_ones_own_normalizations_get_the_constant_that_is_neutral() -> None:
+    plain, centred = OwnNorm(16), OwnNorm(16, base=1.0)
+    report = init.apply(nn.Sequential(plain, centred, OtherNorm(16), nn.Linear(16, 4)), "he", generator=generator())
+    assert [report[f"{i}.weight"].what for i in range(3)] == ["ones", "zeros", LEFT]
+    assert "multiplies by 1 + this" in report["1.weight"].why
+    assert "OtherNorm" in report["2.weight"].why
+    x = torch.randn(64, 16, generator=generator())
+    torch.testing.assert_close(plain(x), centred(x))
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.norm = nn.Linear(16, 16), OwnNorm(16, base=1.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.norm(self.inner(x))
+
+    model = Residual()
+    init.apply(model, "he + zero_residual", generator=generator(), example=x)
+    assert torch.equal(model(x), x)
 
 
 def test_an_activation_given_settles_what_is_not_clear() -> None:

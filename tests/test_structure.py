@@ -46,7 +46,7 @@ COMPOSERS = {
     "engine": {"bucket", "compiled", "checkpoint", "evaluation", "single", "stepping", "sums"},
     "init": {
         "gains", "flow", "random_walk", "trace", "chain", "parts", "settings", "plan", "apply", "biases", "search",
-        "inspect", "balance", "judging", "redraw",
+        "inspect", "balance", "judging", "redraw", "edges",
     },
     "racing": {"race", "plan", "verdict", "crew", "preload", "store"},
     "proving": {"run"},

@@ -16,6 +16,9 @@ ROLES = ("input", "hidden", "output", "embedding", "norm", "bias")
 
 _NORM = re.compile(r"(^|[._])(\w*norm\w*|ln\w*|bn\d*)([._]|$)", re.IGNORECASE)
 _EMBEDDING = re.compile(r"(^|[._])(\w*embed\w*|emb|wte|wpe)([._]|$)|_(tokens?|bias_table)$", re.IGNORECASE)
+_PROJECTING = (  # whatever they are called, these multiply: `patch_embed.proj`, `embed_out`
+    nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention,
+)  # fmt: skip
 _WRAPPING = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
@@ -26,7 +29,8 @@ def role(name: str, shape: tuple[int, ...], owner: nn.Module | None = None) -> s
     ('norm', 'hidden', 'bias')
     """
     kind = type(owner).__name__
-    if isinstance(owner, nn.Embedding | nn.EmbeddingBag) or (len(shape) >= 2 and _EMBEDDING.search(name)):
+    named = len(shape) >= 2 and not isinstance(owner, _PROJECTING) and kind != "Conv1D" and _EMBEDDING.search(name)
+    if isinstance(owner, nn.Embedding | nn.EmbeddingBag) or named:
         return "embedding"
     if len(shape) < 2:
         return "norm" if "Norm" in kind or _NORM.search(name) else "bias"
@@ -37,26 +41,34 @@ def roles(model: nn.Module) -> dict[str, str]:
     """The role of every parameter of `model` by its name, as `named_parameters` has it.
 
     Among the matrices, in the order in which the model registers them, the last is the output and the first is the
-    input, unless the model starts with an embedding. A single matrix is an output. Where the last is the table of an
-    embedding used again, as in GPT-2, the embedding is the output too, and no other matrix is one.
+    input, unless the model starts with a table of an embedding (tokens and positions that are added to patches are
+    none). A single matrix is an output. Where the last is the table of an embedding used again, as in GPT-2, the
+    embedding is the output too, and no other matrix is one.
     """
     model = unwrapped(model)
     found: dict[str, str] = {}
     last: nn.Parameter | None = None
+    tables = False
     for prefix, module in model.named_modules():
         for name, p in module.named_parameters(recurse=False):
             full = plain(f"{prefix}.{name}" if prefix else name)
             found[full] = role(full, tuple(p.shape), module)
             last = p if found[full] == "hidden" else last
+            tables |= found[full] == "embedding" and _looked_up(full, p, module)
     parameters = named_parameters(model)
     known = {name: found[name] for name in parameters}  # a tied weight counts once
     tied = any(p is last for name, p in parameters.items() if known[name] == "embedding")
     matrices = [name for name, kind in known.items() if kind == "hidden"]
-    if matrices and "embedding" not in known.values():
+    if matrices and not tables:
         known[matrices[0]] = "input"
     if matrices and not tied:
         known[matrices[-1]] = "output"
     return known
+
+
+def _looked_up(name: str, p: nn.Parameter, owner: nn.Module) -> bool:
+    """Whether an embedding may take the data: not a class token, a grid of positions, or a table of biases."""
+    return isinstance(owner, nn.Embedding | nn.EmbeddingBag) or (p.ndim == 2 and not name.endswith("_bias_table"))
 
 
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -8,27 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ravine.init.functions import PLAIN, called, plain_name
 from ravine.init.observed import Part
 
 SATURATED, DEAD = 0.02, 1e-3  # shares of the largest slope: of tanh, 0.02 is |h| > 0.99
-
-_PLAIN: dict[str, Callable[..., Tensor]] = {
-    name: getattr(F, name)
-    for name in (
-        "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign",
-        "logsigmoid", "hardtanh", "hardsigmoid", "hardswish", "tanh", "sigmoid", "prelu", "rrelu",
-    )
-}  # fmt: skip
-_FUNCTIONS: dict[Any, str] = {function: name for name, function in _PLAIN.items()}
-for _name in ("relu", "tanh", "sigmoid"):
-    for _place in (torch, Tensor):
-        for _end in ("", "_"):
-            _FUNCTIONS[getattr(_place, _name + _end)] = _name
-_FUNCTIONS |= {F.leaky_relu_: "leaky_relu", F.elu_: "elu", F.hardtanh_: "hardtanh", torch.special.expit: "sigmoid"}
-_CLAMPS = (torch.clamp, torch.clamp_min, Tensor.clamp, Tensor.clamp_min)
 
 
 @dataclass(frozen=True)
@@ -56,12 +41,9 @@ class Acting(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = "relu" if func in _CLAMPS and _from_zero(args, kwargs) else _FUNCTIONS.get(func)
-        z = args[0] if args else kwargs.get("input")
-        if name is not None and isinstance(z, Tensor) and z.is_floating_point() and z.numel():
-            rest = {} if func in _CLAMPS else {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
-            more = () if func in _CLAMPS else _without_inplace(name, args[1:])
-            self._look(name, z.detach(), more, rest)
+        act = called(plain_name(func), args, kwargs)
+        if act is not None and isinstance(act.z, Tensor) and act.z.is_floating_point() and act.z.numel():
+            self._look(act.name, act.z.detach(), act.more, act.rest)
         return func(*args, **kwargs)
 
     def _look(self, name: str, z: Tensor, more: tuple[Any, ...], rest: dict[str, Any]) -> None:
@@ -80,23 +62,11 @@ class Acting(TorchFunctionMode):
         self.found.append(Act(name, part.name if part is not None else "", dead, saturated))
 
 
-def _from_zero(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a clamp is a ReLU: from 0 upwards, without an end."""
-    low = kwargs.get("min", args[1] if len(args) > 1 else None)
-    high = kwargs.get("max", args[2] if len(args) > 2 else None)
-    return isinstance(low, int | float) and low == 0 and high is None
-
-
-def _without_inplace(name: str, more: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Positional arguments, without the flag that an activation is written over its input."""
-    return tuple(item for item in more if not isinstance(item, bool))
-
-
 def _slope(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any]) -> Tensor:
     """|f'| at every number."""
     with torch.enable_grad(), saved_tensors_hooks(_same, _same):  # not those of activation checkpointing
         at = z.clone().requires_grad_()
-        value = _PLAIN[name](at, *more, **rest)
+        value = PLAIN[name](at, *more, **rest)
         (found,) = torch.autograd.grad(value.sum(), at)
     return found.detach().abs()
 

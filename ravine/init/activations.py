@@ -36,7 +36,7 @@ class Activation:
 
     def of(self, inner: "Activation") -> "Activation":
         """This activation of another."""
-        return Activation(f"{self.label} of {inner.label}", lambda z: self.function(inner.function(z)))
+        return _composed(self, inner)
 
     def values(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """(f(z), f'(z)) in float64; raises `RavineError` where f is no differentiable elementwise function."""
@@ -58,6 +58,11 @@ class Activation:
         if not (f.isfinite().all() and slope.isfinite().all()):
             raise RavineError(f"activation {self.label} or its derivative is not finite for ordinary inputs")
         return f.detach().double(), slope.double()
+
+
+@lru_cache(1024)  # the same object each time, so that layers of the same two are seen to be so
+def _composed(outer: Activation, inner: Activation) -> Activation:
+    return Activation(f"{outer.label} of {inner.label}", lambda z: outer.function(inner.function(z)))
 
 
 def activation(given: "str | Function | Activation") -> Activation:

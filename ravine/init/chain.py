@@ -35,7 +35,7 @@ def chain(model: nn.Module) -> Flow | None:
             tag = flow.mix([tag])
         elif not isinstance(module, PASSING):
             return None
-    flow.resolve(tag, None)
+    flow.resolve(tag)
     return flow
 
 

@@ -18,7 +18,9 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Part:
-    """A parameter: its name, role and owner; `kind` says how it is read, `count` how many matrices are packed in it."""
+    """A parameter: its name, role and owner; `kind` says how it is read, `count` how many matrices are packed in it,
+    and `split` into how many equal parts the model takes the output of each.
+    """
 
     name: str
     parameter: nn.Parameter
@@ -27,6 +29,7 @@ class Part:
     owner: nn.Module
     count: int = 1
     tied: tuple[str, ...] = ()
+    split: int = 1
 
     @property
     def own_name(self) -> str:
@@ -35,10 +38,12 @@ class Part:
 
     def matrices(self, turned: bool = False) -> list[Tensor]:
         """Views of its matrices as (out, in, *kernel), into which one can write."""
-        blocks = self.parameter.detach().chunk(self.count) if self.count > 1 else (self.parameter.detach(),)
+        packed = self.parameter.detach()
+        blocks = list(packed.chunk(self.count)) if self.count > 1 else [packed]
         if self.kind == "transposed" or turned:
-            return [block.transpose(0, 1) for block in blocks]
-        return [block.flatten(1) if self.kind == "bilinear" else block for block in blocks]
+            blocks = [block.transpose(0, 1) for block in blocks]
+        whole = [block.flatten(1) if self.kind == "bilinear" else block for block in blocks]
+        return whole if self.split == 1 else [part for block in whole for part in block.chunk(self.split)]
 
 
 def parts(model: nn.Module) -> list[Part]:
@@ -66,10 +71,10 @@ def parts(model: nn.Module) -> list[Part]:
 
 def _tied(earlier: Part, name: str, module: nn.Module) -> Part:
     """A parameter met again; an embedding whose table is a matrix too is an embedding that is tied."""
-    role = "embedding" if isinstance(module, nn.Embedding) and earlier.kind == "matrix" else earlier.role
-    return Part(
-        earlier.name, earlier.parameter, role, earlier.kind, earlier.owner, earlier.count, (*earlier.tied, name)
-    )
+    table = isinstance(module, nn.Embedding) and earlier.kind == "matrix"
+    role, kind = ("embedding", "table") if table else (earlier.role, earlier.kind)
+    owner = module if table else earlier.owner
+    return Part(earlier.name, earlier.parameter, role, kind, owner, earlier.count, (*earlier.tied, name))
 
 
 def _memory(p: nn.Parameter) -> object:

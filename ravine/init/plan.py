@@ -4,14 +4,17 @@ import dataclasses
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
 from ravine.init.activations import Activation, activation
+from ravine.init.edges import edges
 from ravine.init.fixup import Fixup
-from ravine.init.flow import Flow, Place
-from ravine.init.gains import Edge, edge, gain, limit, start
+from ravine.init.flow import Flow, Place, Unknown
+from ravine.init.gains import Edge, gain, limit
+from ravine.init.neutral import neutral
 from ravine.init.normal import Normal
 from ravine.init.orthogonal import Orthogonal
 from ravine.init.parts import MATRIX, RECURRENT, Part, gate, gates_of
@@ -39,7 +42,6 @@ class Plan:
 
     def __init__(self, wanted: Settings, parts: Sequence[Part], flow: Flow | None, fallback: Activation | None) -> None:
         self.wanted, self.parts, self.flow, self.fallback = wanted, parts, flow, fallback
-        self.edges = _edges(flow) if flow else {}
         branches = list(flow.branches.values()) if flow else []
         self.branch_of = {key: branch for branch in branches for key in branch.weights}
         self.ends = {key for branch in branches for key in branch.ends}
@@ -68,7 +70,9 @@ class Plan:
         if part.kind in ("scalar", "unknown"):
             raise _not_understood(part)
         if self.wanted.zero_residual and id(part.parameter) in self.zeroed:
-            return self._filled(part, "zeros", nn.init.zeros_, "ends a residual branch, which begins by adding nothing")
+            return self._ending(part)
+        if place is not None and place.parts > 1 and part.count == 1 and part.kind in ("matrix", "transposed"):
+            part = dataclasses.replace(part, split=place.parts)
         if part.kind in MATRIX:
             return self._matrix(part, place)
         return self._other(part)
@@ -79,10 +83,15 @@ class Plan:
     def _filled(self, part: Part, what: str, fill: Callable[[Tensor], object], why: str) -> Step:
         return Step(part, Row(part.name, part.role, what, None, _with_ties(part, why)), fill=fill)
 
+    @cached_property
+    def edges(self) -> tuple[dict[int, Edge], dict[int, str]]:
+        """The edge of chaos at every weight; made where a gain asks for it."""
+        return edges(self.flow, self.fallback) if self.flow else ({}, {})
+
     # ------------------------------------------------------------ matrices
 
     def _matrix(self, part: Part, place: Place | None) -> Step:
-        strategy = self.wanted.strategy(part.role, part.name)
+        strategy = self.wanted.strategy(part.role, part.name)  # None for recurrent ones alone
         if strategy is None or (part.role == "recurrent" and part.role not in self.wanted.strategies):
             strategy = strategy if isinstance(strategy, Orthogonal) else Orthogonal()
         turned = place is not None and place.turned and part.kind == "matrix"
@@ -98,6 +107,7 @@ class Plan:
             gains.append(number)
         std = strategy.spread(shapes[0], role, gains[0])
         packed = f"{len(shapes)} matrices of {shapes[0]}, each alone" if len(shapes) > 1 else ""
+        packed = f"the model splits its output: {packed}" if part.split > 1 else packed
         reason = "; ".join(filter(None, (why, packed, "used as x W" if turned else "")))
         row = Row(part.name, role, str(strategy), std, _with_ties(part, reason))
         return Step(part, row, strategy, tuple(gains), turned, centre=centre)
@@ -129,7 +139,13 @@ class Plan:
             return walking_gain(f, fans(shape)[0]), behind, 0.0
         if asks != "auto":
             return gain(f, asks), behind, 0.0
-        here = self.edges[id(part.parameter)]
+        edges, unknown = self.edges
+        if id(part.parameter) in unknown:
+            raise RavineError(
+                f"parameter '{part.name}': its inputs come from {unknown[id(part.parameter)]}(), whose values are not "
+                f"known, so the edge of chaos is not either; {_WAYS_OUT}"
+            )
+        here = edges[id(part.parameter)]
         number = (
             here.weight * fans(shape)[0] ** -0.5 / strategy.scale(shape, role)
         )  # so that Var W = sigma_w^2 / fan_in
@@ -164,11 +180,17 @@ class Plan:
                 f"parameter '{part.name}': the gain depends on the activation behind it, and the example does not use "
                 "it; pass activation=, a gain that is a number, or leave=['" + part.name + "']"
             )
-        if len(place.after) == 1:
+        unknown = sorted(f.name for f in place.after if isinstance(f, Unknown))
+        if len(place.after) == 1 and not unknown:
             (f,) = place.after
             return f or activation("linear")
         if self.fallback is not None:
             return self.fallback
+        if unknown:
+            raise RavineError(
+                f"parameter '{part.name}': its output goes into {unknown[0]}(), which is no activation that is known, "
+                f"so its gain is not either; {_WAYS_OUT}"
+            )
         found = ", ".join(sorted(str(f or "no activation") for f in place.after))
         raise RavineError(
             f"parameter '{part.name}': its output goes into several things ({found}), so which activation its gain is "
@@ -191,7 +213,7 @@ class Plan:
             )
             return Step(part, row, strategy, (None,))
         if part.kind == "scale":
-            return self._filled(part, "ones", nn.init.ones_, "scale of a normalization")
+            return self._scale(part)
         if part.kind == "slope":
             return self._filled(part, "0.25", lambda p: p.fill_(0.25), "slope of PReLU (He et al. 2015)")
         if part.kind in ("table", "token"):
@@ -206,6 +228,27 @@ class Plan:
             return self._filled(part, "-W 1 mean: bias centres", nn.init.zeros_, "takes the mean of its inputs away")
         return self._filled(part, "zeros", nn.init.zeros_, "bias")
 
+    def _scale(self, part: Part) -> Step:
+        """The constant with which a normalization gives numbers of its own size."""
+        one = neutral(part.owner)
+        if one is None:
+            kind = type(part.owner).__name__
+            return self._left(part, f"which constant leaves the scale of a {kind} as it is does not show")
+        if one == 0:
+            return self._filled(part, "zeros", nn.init.zeros_, "scale of a normalization that multiplies by 1 + this")
+        return self._filled(part, "ones", nn.init.ones_, "scale of a normalization")
+
+    def _ending(self, part: Part) -> Step:
+        """What makes the end of a residual branch zero."""
+        why = "ends a residual branch, which begins by adding nothing"
+        one = neutral(part.owner) if part.kind == "scale" else 1.0
+        if one is None:
+            raise RavineError(
+                f"parameter '{part.name}' ends a residual branch, and which constant makes a "
+                f"{type(part.owner).__name__} zero does not show: leave=['{part.name}'] and set it yourself"
+            )
+        return self._filled(part, "zeros" if one else "-1", lambda p: p.fill_(one - 1), why)
+
     def _embedding(self, part: Part) -> Step:
         shape = tuple(part.parameter.shape)
         if part.tied:
@@ -216,6 +259,9 @@ class Plan:
             strategy, why = Normal(0.02), "token or position that is added to others: small"
         row = Row(part.name, part.role, str(strategy), strategy.deviation, _with_ties(part, why))
         return Step(part, row, strategy, (None,))
+
+
+_WAYS_OUT = "pass activation= with what the model computes there, a name or a function, or a gain that is a number"
 
 
 def _forget(part: Part) -> Callable[[Tensor], object]:
@@ -242,46 +288,3 @@ def _not_understood(part: Part) -> RavineError:
         what = f"{shape} belongs to a {type(part.owner).__name__}, of which neither fan nor orientation is known"
     more = "pass example=inputs, so that its use is seen, or " if len(shape) == 2 else ""
     return RavineError(f"parameter '{part.name}' {what}: {more}leave=['{part.name}'] and set it yourself")
-
-
-def _edges(flow: Flow) -> dict[int, Edge]:
-    """The edge of chaos for every weight, by the variance that arrives at the activations before it."""
-    ordered = sorted(flow.places.items(), key=lambda item: item[1].order)
-    longest = _longest(ordered)
-    found: dict[int, Edge] = {}
-    for key, place in ordered:
-        f = _one_origin(place)
-        if f is None:
-            (behind,) = place.after if len(place.after) == 1 else (None,)
-            begins = 1.0 if behind is None else start(behind, longest.get(behind, 0))
-            found[key] = Edge(1.0, begins**0.5, 0.0, begins)
-            continue
-        arriving = [1.0 if source is None or source not in found else found[source].after for source in _sources(place)]
-        found[key] = edge(f, sum(arriving) / len(arriving))
-    return found
-
-
-def _one_origin(place: Place) -> Activation | None:
-    kinds = {origin.f if origin else None for origin in place.before}
-    return next(iter(kinds)) if len(kinds) == 1 else None
-
-
-def _sources(place: Place) -> list[int | None]:
-    """The weights whose outputs the activation before a weight takes, None where they come normalized."""
-    found: list[int | None] = []
-    for origin in place.before:
-        if origin is not None:
-            found += [None] if origin.normalized or not origin.sources else sorted(origin.sources)
-    return found
-
-
-def _longest(ordered: list[tuple[int, Place]]) -> dict[Activation, int]:
-    """The longest chain of weights before each of which the activation is the same and nothing is normalized."""
-    depth: dict[int, int] = {}
-    longest: dict[Activation, int] = {}
-    for key, place in ordered:
-        f = _one_origin(place)
-        depth[key] = 0 if f is None else 1 + max((depth.get(s, 0) for s in _sources(place) if s is not None), default=0)
-        if f is not None:
-            longest[f] = max(longest.get(f, 0), depth[key])
-    return longest

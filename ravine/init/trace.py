@@ -10,14 +10,26 @@ from torch.overrides import TorchFunctionMode
 
 from ravine.core.errors import RavineError
 from ravine.core.trees import tensors
-from ravine.init.activations import ACTIVATIONS, ALIASES, Activation, activation
-from ravine.init.flow import Flow, Tag
-
-WEIGHTED = {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
-PRODUCTS = {"matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention", "softmax", "bilinear"}
-NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize"}
-RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
-SUMS = {"add", "iadd", "radd"}
+from ravine.init.chain import is_norm
+from ravine.init.curves import curve, line, seen
+from ravine.init.flow import Flow, Tag, unknown_function
+from ravine.init.functions import (
+    CHOICES,
+    FACTORS,
+    MADE_NEW,
+    MATRIX_PRODUCTS,
+    NORMS,
+    PRODUCTS,
+    RECURRENT,
+    SPLITS,
+    SUMS,
+    WEIGHTED,
+    called,
+    mixes,
+    passes,
+    plain_name,
+)  # fmt: skip
+from ravine.init.splitting import Output, output
 
 
 def trace(model: nn.Module, example: Any) -> Flow:
@@ -30,20 +42,24 @@ def trace(model: nn.Module, example: Any) -> Flow:
     _check_finite(example, "the example")
     flow = Flow()
     modes = {module: module.training for module in model.modules()}
+    hooks: list[Any] = []
     buffers = {name: copy.deepcopy(buffer) for name, buffer in model.named_buffers()}
     try:
         model.eval()
         devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
         with torch.no_grad(), torch.random.fork_rng(devices), _Following(flow, model) as following:
+            hooks += following.watch(model)
             following.tags = {id(t): (t, Tag(origins=frozenset({None}))) for t in tensors(example)}
             output = _called(model, example)
             for tensor in tensors(output):
-                flow.resolve(following.tag(tensor), None)
+                flow.resolve(following.tag(tensor))
     except RavineError:
         raise
     except Exception as error:
         raise RavineError(f"the model does not run on the example: {type(error).__name__}: {error}") from error
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, training in modes.items():
             module.training = training
         for name, buffer in model.named_buffers():
@@ -73,24 +89,59 @@ class _Following(TorchFunctionMode):
         self.tags: dict[int, tuple[Tensor, Tag]] = {}  # with the tensor, so that no other takes its id
         self.pieces: dict[int, tuple[Tensor, int]] = {}  # of parameters, and views of them
         self.views: dict[int, tuple[Tensor, int, bool]] = {}  # of parameters: which, and whether transposed
+        self.outputs: dict[int, Output] = {}  # of parameters
+        self.inside = 0  # modules that normalize in their own way, one in the other
 
     def tag(self, tensor: Any) -> Tag:
         found = self.tags.get(id(tensor))
         return found[1] if found else Tag()
 
+    def watch(self, model: nn.Module) -> list[Any]:
+        """Take the modules that normalize by code of their own as one step each; gives the hooks, to be removed."""
+        hooks = []
+        for module in model.modules():
+            if _normalizes_alone(module):
+                hooks.append(module.register_forward_pre_hook(self._enter))
+                hooks.append(module.register_forward_hook(self._leave, with_kwargs=True, always_call=True))
+        return hooks
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self.inside += 1
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
+        self.inside -= 1
+        signals = [tag for t in tensors((args, kwargs)) if _known(tag := self.tag(t))]
+        if not self.inside and signals:
+            scale = getattr(module, "weight", None)
+            tag = self.flow.normalize(self.flow.join(signals), None if scale is None else id(scale))
+            self.tags |= {id(t): (t, tag) for t in tensors(made)}
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self.inside:
+            return func(*args, **kwargs)
         before = {id(t): self.tag(t) for t in tensors((args, kwargs))}
         output = func(*args, **kwargs)
-        name = getattr(func, "__name__", "").strip("_")
         made = [tensor for tensor in tensors(output) if id(tensor) not in self.parameters]
         if made and not self._view_of_parameter(args, made):
-            tag = self._after(name, args, kwargs, [before[id(t)] for t in tensors((args, kwargs)) if id(t) in before])
+            given = [before[id(t)] for t in tensors((args, kwargs)) if id(t) in before]
+            tag = self._after(func, args, kwargs, [tag for tag in given if _known(tag)], made)
             for tensor in made:
-                self.tags[id(tensor)] = (tensor, tag)
+                mine = self._piece(args[0], tag, tensor) if args and plain_name(func) in SPLITS else tag
+                self.tags[id(tensor)] = (tensor, mine)
         return output
+
+    def _piece(self, source: Any, tag: Tag, made: Tensor) -> Tag:
+        """The tag of some of the numbers of a tensor: which rows of the weight behind it these are of."""
+        if not _known(tag) or not isinstance(source, Tensor) or made.numel() == source.numel():
+            return tag
+        shared = made.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+        place = (made.storage_offset(), made.shape, made.stride()) if shared else id(made)
+        key = next(iter(tag.pending)) if len(tag.pending) == 1 else None
+        known = self.outputs.get(key) if key is not None else None
+        return self.flow.piece(tag, place, known.rows(made) if known else None)
 
     def _view_of_parameter(self, args: tuple[Any, ...], made: list[Tensor]) -> bool:
         """Whether this only looks at a parameter, as W.T does; such views are remembered."""
@@ -115,30 +166,74 @@ class _Following(TorchFunctionMode):
         found = self.views.get(id(tensor))
         return (found[1], found[2]) if found else None
 
-    def _after(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tags: list[Tag]) -> Tag:
-        signals = [tag for tag in tags if tag.history or tag.origins or tag.pending]
+    def _after(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], signals: list[Tag], made: list[Tensor]
+    ) -> Tag:
+        """The tag of what a function made of these signals."""
+        name = plain_name(func)
         if name == "multi_head_attention_forward":
             return self._attention(args, kwargs)
         if name in RECURRENT:
             return self._recurrent(args, kwargs)
         if name in WEIGHTED | PRODUCTS and (found := self._weight(name, args, kwargs)) is not None:
-            return self.flow.weight(found[0], self.tag(found[2]), found[1])
-        if name in PRODUCTS or (name in ("mul", "imul", "rmul") and len(signals) > 1):
+            key, turned, signal = found
+            if (whole := output(name, self.parameters[key], made[0])) is not None:
+                self.outputs[key] = whole
+            return self.flow.weight(key, self.tag(signal), turned)
+        self._note_added(name, args)
+        if not signals or name.startswith(MADE_NEW) or name.endswith("_like"):
+            return Tag()
+        if mixes(name):
             return self.flow.mix(signals)
         if name in NORMS:
             known = [t for t in tensors((args[1:], kwargs)) if self._parameter(t)]
-            return self.flow.normalize(self.flow.join(signals or [Tag()]), id(known[0]) if known else None)
-        if (f := _activation(name, args, kwargs)) is not None:
-            return self.flow.activate(f, self.tag(args[0] if args else kwargs.get("input")))
+            return self.flow.normalize(self.flow.join(signals), id(known[0]) if known else None)
+        if (act := called(name, args, kwargs)) is not None and isinstance(act.z, Tensor):
+            return self.flow.activate(seen(act), self.tag(act.z))
+        return self._number_by_number(name, func, args, kwargs, signals, made)
+
+    def _number_by_number(
+        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], signals: list[Tag],
+        made: list[Tensor],
+    ) -> Tag:  # fmt: skip
+        """The tag behind arithmetic: lines and curves are known, and what is none of these only by its name."""
+        joined, unknown = self.flow.join(signals), unknown_function(name)
+        both = [t for t in args[:2] if isinstance(t, Tensor)]
+        if name in FACTORS and len(signals) > 1 and len(both) == 2:
+            return self._product(name, both[0], both[1])
+        if name in SUMS and len(both) == 2 and any(self.tag(t).history for t in both) and len(signals) > 1:
+            return self.flow.add(self.tag(both[0]), self.tag(both[1]))
+        if name in CHOICES:
+            condition = self.tag(args[0] if name == "where" else args[1] if len(args) > 1 else kwargs.get("mask"))
+            return self.flow.activate(unknown, joined) if condition.history else joined
+        if len(signals) == 1 and (straight := line(name, func, args, kwargs)) is not None:
+            return self.flow.shift(straight, joined)
+        if len(signals) == 1 and (bent := curve(name, func, args, kwargs)) is not None:
+            return self.flow.activate(bent, joined)
+        sources = [t for t in tensors((args, kwargs)) if _known(self.tag(t))]
+        same = made[0].is_floating_point() and any(t.shape == made[0].shape for t in sources)
+        if name in FACTORS or passes(name) or not (same or name == "glu"):
+            return joined
+        return self.flow.activate(unknown, joined)
+
+    def _product(self, name: str, a: Tensor, b: Tensor) -> Tag:
+        """Through a product or quotient of signals: an activation where both are functions of the same signal, unless
+        one is a statistic of the other, as in normalization.
+        """
+        one, two = self.tag(a), self.tag(b)
+        if not one.roots & two.roots:
+            return self.flow.mix([one, two])
+        larger = one if a.numel() >= b.numel() else two
+        if a.shape != b.shape and not any(larger.origins):
+            return self.flow.mix([larger])
+        return self.flow.activate(unknown_function(name), self.flow.join([one, two]))
+
+    def _note_added(self, name: str, args: tuple[Any, ...]) -> None:
+        """Remember parameters that are added to signals, or stand beside them."""
         if name in SUMS | {"cat", "concat", "concatenate"}:
             for t in tensors(args):
                 if (piece := self._parameter(t) or self.pieces.get(id(t), (t, None))[1:])[0] is not None:
                     self.flow.added.add(piece[0])
-        if name in SUMS and len(args) >= 2 and all(isinstance(arg, Tensor) for arg in args[:2]):
-            a, b = self.tag(args[0]), self.tag(args[1])
-            if a.history or b.history:
-                return self.flow.add(a, b) if len(signals) > 1 else self.flow.join(signals)
-        return self.flow.join(signals) if signals else Tag()
 
     def _weight(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, bool, Any] | None:
         """(parameter, whether it is used as x W, the signal) of a product with a parameter, or None."""
@@ -146,7 +241,7 @@ class _Following(TorchFunctionMode):
         if name == "addmm":
             operands = operands[1:]
         known = [self._parameter(operand) if isinstance(operand, Tensor) else None for operand in operands[:2]]
-        if name in PRODUCTS - {"matmul", "mm", "addmm"} or len(known) < 2:
+        if name in PRODUCTS - MATRIX_PRODUCTS or len(known) < 2:
             return None
         if known[1] is not None:
             key, turned = known[1]
@@ -165,7 +260,7 @@ class _Following(TorchFunctionMode):
 
     def _recurrent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tag:
         tag = self.tag(args[0])
-        self.flow.resolve(tag, None)
+        self.flow.resolve(tag)
         weights = [t for t in tensors((args[1:], kwargs)) if id(t) in self.parameters and t.ndim > 1]
         for p in weights:
             self.flow.weight(id(p), Tag(origins=tag.origins, history=tag.history))
@@ -173,28 +268,11 @@ class _Following(TorchFunctionMode):
         return Tag(origins=frozenset({None}), history=tag.history | {id(p) for p in weights})
 
 
-def _activation(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Activation | None:
-    """The activation that a function of torch is, with its settings; None if it is none."""
-    name = ALIASES.get(name, name)
-    if name not in ACTIVATIONS or name == "linear":
-        return None
-    if name == "prelu":
-        slopes = args[1] if len(args) > 1 else kwargs["weight"]
-        return activation(nn.PReLU(init=float(slopes.detach().mean())))
-    settings = [
-        repr(float(value)) for value in args[1:] if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    worded = [f"{key}={value}" for key, value in kwargs.items() if key in _SETTINGS and not isinstance(value, bool)]
-    text = ", ".join([*settings, *worded])
-    named = activation(f"{name}({text})" if text else name)
-    return activation(name) if _same(named, activation(name)) else named
+def _known(tag: Tag) -> bool:
+    return bool(tag.history or tag.origins or tag.pending)
 
 
-_SETTINGS = {
-    "negative_slope", "alpha", "min_val", "max_val", "approximate", "beta", "threshold", "lambd", "lower", "upper",
-}  # fmt: skip
-_PROBE = torch.tensor([-30.0, -2.5, -0.7, 0.3, 1.7, 7.0], dtype=torch.float64)
-
-
-def _same(f: Activation, g: Activation) -> bool:
-    return torch.equal(f.values(_PROBE)[0], g.values(_PROBE)[0])
+def _normalizes_alone(module: nn.Module) -> bool:
+    """Whether a module normalizes by code of its own, with vectors alone and no modules inside."""
+    own = is_norm(module) and not type(module).__module__.startswith("torch.nn.")
+    return own and not any(module.children()) and all(p.numel() == max(p.shape, default=1) for p in module.parameters())
