@@ -16,7 +16,7 @@ from ravine.core.batches import Batch, batches, to
 from ravine.core.composition import Composition
 from ravine.core.declared import check_value
 from ravine.core.dry_run import dry_run
-from ravine.core.errors import RavineError
+from ravine.core.errors import RavineError, indices_told
 from ravine.core.probe import Moment, Probe
 from ravine.core.rule import Rule
 from ravine.core.seeds import GlobalStream, derive, generator
@@ -129,7 +129,7 @@ class Run:
         total = torch.zeros((), device=self.device)
         count = 0
         started = time.perf_counter()
-        with self.chance:
+        with self.chance, indices_told(lambda: f"task '{self.task.name}': step {self.step + 1}"):
             while self.work < until:
                 if keep_before:  # only the last step's are wanted; which one is the last is known where steps cost one
                     last = self.varies or self.cost != 1 or self.work + 1 >= until

@@ -20,6 +20,13 @@ DATA = (torch.arange(N, dtype=torch.float32)[:, None], torch.arange(N))
 HARD = (torch.arange(N) * 37) % N  # a difficulty in another order than the data's
 
 
+@pytest.fixture(autouse=True)
+def checkpoints_at_every_row(monkeypatch):
+    """So that what was cut off goes on in the middle of a run, and does not begin anew."""
+    monkeypatch.setattr("ravine.resume._EVERY_SECONDS", -1.0)
+    monkeypatch.setattr("ravine.resume._EVERY_COSTS", 0.0)
+
+
 def drawn(draw, count, seed=0):
     source = batches(draw, 8, generator(seed, "test"))
     return [next(source)[1] for _ in range(count)]
@@ -69,6 +76,9 @@ def test_difficulty_may_be_a_function_of_an_example():
     (DATA, HARD[:9], {}, "one number for each of 100 examples, got shape"),
     (DATA, HARD.float().log(), {}, "must be finite, got -inf for example 0"),
     (DATA, HARD, {"pace": "liner"}, "unknown pace 'liner': did you mean 'linear'"),
+    (DATA, HARD, {"pace": lambda t: math.nan}, "pace must give a share of the data, from 0 to 1, .*; at 0.0 nan"),
+    (DATA, HARD, {"pace": lambda t: 0.5 - t}, r"pace must give a share .* at any time; at 0.6 -0\.0?9"),
+    (DATA, HARD, {"pace": lambda t: None}, "pace must give a share .* at any time; at 0.0 None"),
     (DATA, HARD, {"batch_size": 101}, r"batch_size must be in \[1, 100\]"),
     (DATA, HARD, {"start": 0.0}, "start must be in"),
     (lambda g: iter(()), HARD, {}, "data without an end cannot be sorted"),

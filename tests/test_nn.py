@@ -18,6 +18,13 @@ from ravine.nn import Headed, Residual, heads_task, layers, with_heads, with_ski
 D = torch.float64
 
 
+@pytest.fixture(autouse=True)
+def checkpoints_at_every_row(monkeypatch):
+    """So that what was cut off goes on in the middle of a run, and does not begin anew."""
+    monkeypatch.setattr("ravine.resume._EVERY_SECONDS", -1.0)
+    monkeypatch.setattr("ravine.resume._EVERY_COSTS", 0.0)
+
+
 def net(*widths: int, act: type[nn.Module] = nn.Tanh) -> nn.Sequential:
     parts: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
@@ -148,7 +155,7 @@ def test_the_layers_are_the_users_and_the_model_given_is_left_alone():
     assert torch.equal(made[2].layers[0].weight, plain[2].weight)
 
 
-@pytest.mark.parametrize("kind", ["residual", "highway", "dense"])
+@pytest.mark.parametrize("kind", ["residual", "highway"])
 def test_a_convolutional_net_changes_channels_and_strides(kind):
     plain = nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -159,6 +166,18 @@ def test_a_convolutional_net_changes_channels_and_strides(kind):
     if kind == "residual":
         assert [type(m).__name__ for m in made] == ["Unflatten", "Residual", "Residual", "Flatten", "Linear"]
         assert made[1].projection.stride == (2, 2)
+
+
+def test_dense_convolutions_concatenate_channels():
+    """Huang et al. 2017, eq. 2: the second layer is given both what went in and what the first made."""
+    plain = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 5, 3, padding=1), nn.Flatten(), nn.Linear(80, 3)
+    )
+    made = with_skips(plain, every=2, kind="dense", example=torch.randn(2, 2, 4, 4))
+    assert made[0].projections[0].in_channels == 2 + 4
+    x = torch.randn(5, 2, 4, 4)
+    expected = plain[2](made[0].projections[0](torch.cat([x, plain[:2](x)], 1)))
+    torch.testing.assert_close(made[0](x), expected)
 
 
 def test_modules_inside_any_model_are_found_by_running_it():
@@ -186,11 +205,30 @@ def test_attributes_that_feed_one_another_become_one_block():
     assert isinstance(made.act, nn.Identity)
 
 
-def test_tasks_train_with_skips_and_resume():
+@pytest.mark.parametrize(("kind", "every"), [("residual", 1), ("highway", 1), ("dense", 2)])
+def test_tasks_train_with_skips_and_resume(kind, every, tmp_path):
     task = nets.task("mlp")
-    eased = dataclasses.replace(task, model=lambda: with_skips(nets.mlp(), every=1, kind="highway"))
-    *_, last = ravine.train(eased, "adam(lr=0.03)", steps=60)
-    assert last.loss < 0.9 * next(m.loss for m in ravine.train(eased, "adam(lr=0.03)", steps=60) if m.loss)
+    eased = dataclasses.replace(task, model=lambda: with_skips(nets.mlp(), every=every, kind=kind))
+    whole = nets.told(ravine.train(eased, "adam(lr=0.03)", steps=60, every=6))
+    assert whole[0][-1]["loss"] < 0.9 * whole[0][1]["loss"]
+    for moment in ravine.train(eased, "adam(lr=0.03)", steps=60, every=6, out=tmp_path):
+        if moment.work == 24:
+            break
+    resumed = list(ravine.train(eased, "adam(lr=0.03)", steps=60, every=6, out=tmp_path))
+    assert {moment.replayed for moment in resumed} == {True, False}
+    nets.same(nets.told(resumed), whole)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "transformer"])
+def test_other_models_train_with_skips_and_resume(kind, tmp_path):
+    at, example = {"cnn": ("stage", nets.IMAGES[:2]), "transformer": ("blocks", nets.TEXT)}[kind]
+    task = nets.task(kind)
+    eased = dataclasses.replace(task, model=lambda: with_skips(task.model(), every=1, at=at, example=example))
+    whole = nets.told(ravine.train(eased, "adam", steps=6, every=2))
+    for moment in ravine.train(eased, "adam", steps=6, every=2, out=tmp_path):
+        if moment.work == 2:
+            break
+    nets.same(nets.told(ravine.train(eased, "adam", steps=6, every=2, out=tmp_path)), whole)
 
 
 # what is refused
@@ -213,10 +251,49 @@ def test_a_forward_that_is_no_chain_says_what_was_found():
         with_skips(nets.Reader(), every=2, example=nets.TEXT)
 
 
+def test_what_is_fed_whole_numbers_is_left_out():
+    with pytest.raises(RavineError, match=r"the longest has 1: 'fc'; 'embedding' \(Embedding\) is fed whole numbers"):
+        with_skips(nets.Reader(), every=1, example=nets.TEXT)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+    plain = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8), nn.Tanh(), encoder, nn.Linear(8, 5))
+    made = with_skips(plain, every=1)
+    assert [type(part).__name__ for part in made] == ["Embedding", "Residual", "Residual", "Linear"]
+    x = nets.TEXT[:3]
+    assert torch.equal(made(x), plain[4](plain[0](x)))  # the blocks are the identity
+
+
+class Eager(nn.Module):
+    """Writes over its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.relu_())
+
+
+@pytest.mark.parametrize("settings", [{"every": 1}, {"every": 1, "kind": "highway"}, {"every": 2, "kind": "dense"}])
+def test_a_layer_that_writes_over_what_it_is_given_is_refused(settings):
+    plain = nn.Sequential(nn.Linear(4, 4), Eager(), nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.raises(RavineError, match=r"'1' \(Eager\) writes over what it is given"):
+        with_skips(plain, **settings)
+
+
+def test_what_a_layer_writes_over_of_its_own_is_no_matter():
+    plain = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), Eager(), nn.Linear(4, 2))
+    made = with_skips(plain[:2].append(plain[4]), every=1)
+    x = torch.randn(5, 4)
+    assert torch.equal(made[:-1](x), x)
+    block = with_skips(nn.Sequential(plain[2], Eager(), plain[4]), every=2)[0]  # within a block, not at its start
+    assert torch.equal(block(x), x)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"every": 0}, "every must be in"),
+        ({"every": 1, "kind": "dense"}, "every=1 leaves none, give every=2 or more"),
         ({"kind": "residul"}, "unknown kind of skip 'residul': did you mean 'residual'"),
         ({"on_change": "drop"}, "unknown value of on_change 'drop'"),
         ({"gate_bias": 1.0}, "gate_bias must be in"),

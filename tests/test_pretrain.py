@@ -1,12 +1,19 @@
 """Greedy pretraining: what each stage trains and leaves alone; four kinds of model, killed and resumed to the bit."""
 
 import dataclasses
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import small_nets as nets
 import torch
+from commands import run
 from torch import nn
 
 import ravine
@@ -17,6 +24,20 @@ from ravine.strategies import pretrain
 from ravine.weights import fresh
 
 SHORT = {"steps_per_layer": 4, "steps": 4, "every": 2}
+COMMAND = """
+import sys
+from ravine import resume
+from ravine.cli import main
+resume._EVERY_SECONDS, resume._EVERY_COSTS = -1.0, 0.0
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def checkpoints_at_every_row(monkeypatch):
+    """So that what was cut off goes on in the middle of a run, and does not begin anew."""
+    monkeypatch.setattr("ravine.resume._EVERY_SECONDS", -1.0)
+    monkeypatch.setattr("ravine.resume._EVERY_COSTS", 0.0)
 
 
 def ends(moments):
@@ -91,6 +112,28 @@ def test_killed_and_resumed_it_ends_as_if_undisturbed(kind, killed_at, tmp_path)
     nets.same(nets.told(pretrain(task, "adam(lr=0.01)", out=tmp_path, **SHORT)), whole)
     nets.same(nets.told(pretrain(task, "adam(lr=0.01)", out=tmp_path, **SHORT)), whole)  # and finished as it is
     assert all(read(file).finished for file in tmp_path.glob("*/record.jsonl"))
+
+
+def test_the_command_killed_with_sigkill_ends_with_the_same_numbers(capsys, monkeypatch, tmp_path):
+    """Killed in its last stage; the same command then goes on and says the same as one that was not."""
+    arguments = ["pretrain", "digits-mlp", "--steps-per-layer", "5", "--steps", "400", "--every", "10", "--json"]
+    record = tmp_path / "cut" / "3-joint" / "record.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *arguments, "--out", str(tmp_path / "cut")], stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
+    while process.poll() is None and not (record.exists() and record.read_text().count("\n") > 5):
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not read(record).finished
+    kept = len(read(record).rows)
+    resumed, whole = (
+        json.loads(run(capsys, monkeypatch, *arguments, "--out", tmp_path / name).out) for name in ("cut", "whole")
+    )
+    assert resumed["metric"] == whole["metric"]
+    assert 4 < kept < 41  # the first of 6 lines is the header
+    assert [{**row, "observed": 0} for row in resumed["rows"]] == [{**row, "observed": 0} for row in whole["rows"]]
 
 
 @pytest.mark.parametrize(("kind", "stages"), [
@@ -202,7 +245,7 @@ def test_it_refuses_before_anything_is_written(settings, message, tmp_path):
 
 
 def test_models_that_cannot_be_pretrained_say_why():
-    with pytest.raises(RavineError, match="needs two layers at least; the model of task 'one' is one"):
+    with pytest.raises(RavineError, match="needs two layers at least; the model of task 'one' is one, a Linear: build"):
         pretrain(nets.task("mlp", name="one", model=lambda: nn.Linear(6, 3)))
     shrinking = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
     task = nets.task("mlp", model=lambda: shrinking)
@@ -210,8 +253,9 @@ def test_models_that_cannot_be_pretrained_say_why():
         pretrain(task, keep_outer=True)
     with pytest.raises(RavineError, match=r"change the shape \('2 to 3' \(16, 5\) to \(16, 4\)\): keep more"):
         pretrain(task, keep_outer=(1, 1))
-    with pytest.raises(RavineError, match=r"labels go up to 3, but the model gives 3 classes, 0 to 2"):
-        pretrain(nets.task("mlp", train=(nets.X, nets.Y + (torch.arange(96) == 77) * (3 - nets.Y))))
+    single = nets.task("mlp", name="one", model=lambda: nn.Sequential(nn.Linear(6, 3)))
+    with pytest.raises(RavineError, match=r"the model of task 'one' is one, '0' \(Linear\): build it from modules"):
+        pretrain(single)
 
 
 def test_a_folder_of_another_run_or_another_model_is_refused(tmp_path):

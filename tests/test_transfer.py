@@ -1,5 +1,6 @@
 """Transfer: what is copied and held, the whole matrix, its records, and what is refused."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -22,6 +23,13 @@ from ravine.strategies.transferring import load
 SHORT = {"steps": 4, "seeds": 2}
 
 
+@pytest.fixture(autouse=True)
+def checkpoints_at_every_row(monkeypatch):
+    """So that what was cut off goes on in the middle of a run, and does not begin anew."""
+    monkeypatch.setattr("ravine.resume._EVERY_SECONDS", -1.0)
+    monkeypatch.setattr("ravine.resume._EVERY_COSTS", 0.0)
+
+
 def task_b(kind: str = "mlp"):
     task = nets.task(kind)
     return dataclasses.replace(task, name=f"{kind}-b", train=tuple(part.flip(0) for part in task.train))
@@ -36,7 +44,11 @@ def test_the_first_layers_are_copied_and_no_other(kind):
     torch.manual_seed(1)
     source, target = make(), make()
     before = {name: value.clone() for name, value in target.state_dict().items()}
-    names = copy_layers(source, target, 2)
+    if kind != "mlp":
+        message = f"which 2 of the . layers of the {type(source).__name__} come first is seen by running it: give exam"
+        with pytest.raises(RavineError, match=message):
+            copy_layers(source, target, 2)
+    names = copy_layers(source, target, 2, example=None if kind == "mlp" else nets.task(kind).train[0][:2])
     prefix = {"mlp": ("0.", "2."), "cnn": ("stem.", "stage.0."), "lstm": ("embedding.", "lstm."),
               "transformer": ("embedding.", "position_embedding.")}[kind]  # fmt: skip
     assert {name.split(".")[0] for name in names} >= {part.split(".")[0] for part in prefix}
@@ -84,6 +96,36 @@ def test_layers_by_name_and_what_does_not_fit():
         copy_layers(a, nn.Sequential(nn.ReLU(), nn.Linear(6, 2)), 1)
     with pytest.raises(RavineError, match="a number of layers or names"):
         copy_layers(a, b, True)
+
+
+class Reversed(nn.Module):
+    """Registers its last layer first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.middle, self.body = nn.Linear(8, 3), nn.Linear(8, 8), nn.Linear(6, 8)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.middle(torch.relu(self.body(x)))))
+
+
+def test_the_first_layers_are_those_that_run_first(tmp_path):
+    assert copy_layers(Reversed(), Reversed(), 1, example=nets.X[:2]) == ["body"]
+    assert copy_layers(Reversed(), Reversed(), 2, example=(nets.X[:2],)) == ["body", "middle"]
+    assert sorted(copy_layers(Reversed(), Reversed(), 3)) == ["body", "head", "middle"]  # all: the order is no matter
+    a, b = nets.task("mlp", model=Reversed), dataclasses.replace(task_b(), model=Reversed)
+    transfer(a, b, "adam(lr=0.01)", layers=[1, 2], treatments=["AnB"], steps=3, seeds=1, out=tmp_path)
+
+    def weights(name):
+        return torch.load(tmp_path / "seed-0" / name / "checkpoint.pt", weights_only=True)["run"]["model"]
+
+    base = weights("baseA")
+    for name, kept in (("A1B", ["body"]), ("A2B", ["body", "middle"])):
+        found = weights(name)
+        same = [
+            part for part in ("body", "middle", "head") if torch.equal(found[f"{part}.weight"], base[f"{part}.weight"])
+        ]
+        assert same == kept
 
 
 # the matrix
@@ -160,6 +202,32 @@ def test_cut_off_it_goes_on_to_the_same_end(matrix, tmp_path):
         transfer(nets.task("mlp"), task_b(), "adam(lr=0.01)", **{**settings, "steps": 5})
 
 
+def test_a_convolutional_net_cut_off_within_runs_goes_on_to_the_same_end(tmp_path):
+    """Each call is cut off at one of its reports, 3 later than the one before, until one gets to the end."""
+
+    class Killed(Exception):
+        pass
+
+    settings = {"layers": [1, 2], "treatments": ["AnB", "BnB+"], "steps": 4, "seeds": 1}
+    whole = transfer(nets.task("cnn"), task_b("cnn"), "adam(lr=0.01)", **settings)
+    found, calls = None, 0
+    while found is None:
+        calls += 1
+        left = iter(range(3 * calls))
+
+        def observe(name, done, most, left=left):
+            if next(left, None) is None:
+                raise Killed
+
+        with contextlib.suppress(Killed):
+            found = transfer(
+                nets.task("cnn"), task_b("cnn"), "adam(lr=0.01)", observe=observe, out=tmp_path, **settings
+            )
+    assert calls > 5
+    assert found == whole
+    assert load(tmp_path) == whole
+
+
 @pytest.mark.parametrize("kind", ["cnn", "lstm", "transformer"])
 def test_any_model_will_do(kind):
     found = transfer(nets.task(kind), task_b(kind), "adam(lr=0.01)", layers=[1], treatments=["AnB"], steps=2, seeds=1)
@@ -216,6 +284,12 @@ def test_models_that_do_not_fit_are_told_before_anything_is_trained(tmp_path):
         class_halves(nets.task("transformer"))
     with pytest.raises(RavineError, match="has 3 classes: halves need two each"):
         class_halves(nets.task("mlp"))
+
+
+@pytest.mark.parametrize("few", [0, -1, "3", 2.5])
+def test_halves_refuse(few):
+    with pytest.raises(RavineError, match=f"few must be .*got {few!r}"):
+        class_halves(ravine.task("digits-mlp"), few=few)
 
 
 # the command

@@ -103,7 +103,7 @@ more at the end: the shallow net's mean less {head["points"] / 100:g}. Work is c
 images, products with curvature as such. *Work to get there* is the median over the runs of the first point that is good
 enough, of points {head["every"]} evaluations apart, with the 95 % interval from order statistics; *> {head["budget"]}*
 where the budget ended before. Seconds are the processor's, on one thread, without judging, of the median run.
-
+{_fell_back(found, seeds)}
 One budget is one budget: what learns here without getting there may do so with more. A treatment is used as the library
 gives it; heads in other places, say, may do better.
 
@@ -129,6 +129,18 @@ runs `benchmarks/deep_sigmoid.py`, which makes this page from the {len(ledger.ru
 minutes of one core's time, judging apart, on a machine with other work to do ({head["machine"]["processor"]}, torch
 {head["versions"]["torch"]}).
 """
+
+
+def _fell_back(found: list[Row], seeds: int) -> str:
+    """That more runs were near at some point than are at the end, where it is so."""
+    more = [(row, there) for row in found if (there := sum(map(math.isfinite, row.works))) > row.within]
+    if not more:
+        return ""
+    listed = ", ".join(f"{row.treatment.label} {there} of {seeds}, {row.within} of them" for row, there in more)
+    return (
+        "\nThe right half of the picture counts runs that were within at some point, the table those at the end:\n"
+        f"{listed}.\n"
+    )
 
 
 def _answer(found: list[Row], seeds: int) -> str:

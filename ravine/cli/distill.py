@@ -27,6 +27,7 @@ def distill(
     steps: Annotated[int, typer.Option(help="Gradient evaluations of the distillation.")] = 500,
     temperature: Annotated[float, typer.Option(help="tau of the softened answers.")] = 3.0,
     soft: Annotated[str, typer.Option(help="FIRST,LAST: weight of the teacher's answers on the way.")] = "4,1",
+    classes: Annotated[int | None, typer.Option(help="Dimension that holds the classes: -1, the last, or 1.")] = None,
     optimizer: Annotated[str, typer.Option(help='A spec, such as "adam(lr=0.001)".')] = "adam",
     seed: Annotated[int, typer.Option(help="Seed of weights, data order and chance within training.")] = 0,
     every: Annotated[int | None, typer.Option(help="Gradient evaluations between two judgements.")] = None,
@@ -50,7 +51,7 @@ def distill(
             lesson = partial(
                 start, student=None, task=problem, optimizer=optimizer, hint_layer=hint_layer,
                 guided_layer=guided_layer, hint_steps=hint_steps, steps=steps, temperature=temperature, soft=weights,
-                seed=seed, every=every, device=device,
+                classes=classes, seed=seed, every=every, device=device,
             )  # fmt: skip
             if checkpoint is None:
                 lesson(fresh(theirs, seed, device))  # what is wrong is told before the teacher is trained

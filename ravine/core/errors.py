@@ -1,7 +1,8 @@
 """One form for every error a user can cause: what was given, what is allowed, the nearest match, what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RavineError(ValueError):
@@ -31,3 +32,17 @@ def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> Ra
     guess = f"did you mean '{match}'? " if match else ""
     listed = f"Allowed: {', '.join(names)}." if names else "None is allowed here."
     return RavineError(f"unknown {kind} '{given}': {guess}{listed}{' ' + hint if hint else ''}")
+
+
+@contextmanager
+def indices_told(where: Callable[[], str]) -> Iterator[None]:
+    """An index that is out of bounds inside, such as a label outside the classes, is told with where it was."""
+    try:
+        yield
+    except IndexError as error:
+        if "out of" not in str(error):  # torch's words for its own
+            raise
+        raise RavineError(
+            f"{where()} failed: {error}. The batch holds a label that is none of the model's classes, or an index that "
+            "has no row in a table of it"
+        ) from error

@@ -124,13 +124,17 @@ def _opened(call: Call) -> list[Call]:
 
 
 def _runs(row: list[Call]) -> tuple[list[list[Call]], list[str]]:
-    """The calls as runs that are chains, and what stands between one run and the next."""
+    """The calls as runs that are chains, and what stands between one run and the next.
+
+    What is fed whole numbers begins none: they cannot be added to anything.
+    """
     runs: list[list[Call]] = []
     gaps: list[str] = []
     for call in row:
         single = isinstance(call.made, Tensor) and len(call.given) == 1 and isinstance(call.given[0], Tensor)
-        if not single:
-            gaps.append(f"'{call.name}' ({type(call.module).__name__}) takes or gives something beside one tensor")
+        if not single or not call.given[0].is_floating_point():
+            what = "is fed whole numbers" if single else "takes or gives something beside one tensor"
+            gaps.append(f"'{call.name}' ({type(call.module).__name__}) {what}")
             runs.append([])
         elif runs and runs[-1] and runs[-1][-1].made is call.given[0]:
             runs[-1].append(call)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ def with_skips(
 ) -> nn.Module:
     """A copy of `model` with a connection around every `every` of its own layers.
 
-    kind: "residual", "highway" or "dense".
+    kind: "residual", "highway", or "dense", which connects the layers of a block and needs two.
     scale, gate_bias: how `Residual` and `Highway` begin: as (nearly) the identity.
     on_change: what to do where layers change the shape: "project" the input, "refuse", or "leave" them without.
     at: only modules below this name.
@@ -103,7 +104,8 @@ def with_skips(
     The layers are those of the model's longest chain, found by running it: an `nn.Sequential`, or modules inside any
     model that feed one another. A layer is a module with weights and what follows it; the layer that makes the output
     stays as it is, and so do the first where the number is no multiple of `every`. The new weights are drawn from
-    torch's global generator. Raises `RavineError` where there is no such chain, and says what was found instead.
+    torch's global generator. What is fed whole numbers, as an embedding is, is left out. Raises `RavineError` where
+    there is no such chain, and says what was found instead; and for layers that write over what they are given.
 
     >>> import torch
     >>> from torch import nn
@@ -119,6 +121,8 @@ def with_skips(
     check_value("every", every, int, "[1, inf)")
     if kind not in KINDS:
         raise unknown("kind of skip", str(kind), KINDS)
+    if kind == "dense" and every < 2:
+        raise RavineError("dense connections join the layers of a block: every=1 leaves none, give every=2 or more")
     if on_change not in CHANGES:
         raise unknown("value of on_change", str(on_change), CHANGES)
     check_value("scale", scale, float | None, None)
@@ -131,10 +135,10 @@ def with_skips(
     make = KINDS[kind](scale, gate_bias)
     blocks = _blocks(chain, every)
     plain = copy.deepcopy(made).eval()
-    changed = [_wrap(made, chain, block, make, on_change, plain) for block in blocks]
-    if not any(changed):
+    changed = [names for block in blocks if (names := _wrap(made, chain, block, make, on_change, plain))]
+    if not changed:
         raise RavineError(f"every block of {every} layers changes the shape, so that on_change='leave' leaves no skip")
-    _check_same(model, plain, inputs)
+    _check_same(model, plain, changed, inputs)
     return made
 
 
@@ -193,8 +197,10 @@ def _blocks(chain: Chain, every: int) -> list[list[Layer]]:
     return [list(body[i : i + every]) for i in range(start, len(body), every)]
 
 
-def _wrap(model: nn.Module, chain: Chain, block: list[Layer], make: Make, on_change: str, plain: nn.Module) -> bool:
-    """Put a connection around the block, in the model; and the same without one in `plain`."""
+def _wrap(
+    model: nn.Module, chain: Chain, block: list[Layer], make: Make, on_change: str, plain: nn.Module
+) -> list[str]:
+    """Put a connection around the block, in the model; and the same without one in `plain`. The modules' names."""
     parts = [list(layer.names) for layer in block]
     while not weighs(chain.call(parts[0][0]).module):  # what only brings the data into shape
         parts[0].pop(0)
@@ -207,7 +213,7 @@ def _wrap(model: nn.Module, chain: Chain, block: list[Layer], make: Make, on_cha
         raise RavineError(f"'{repeated[0]}' is called {times} times: give each place a module of its own")
     after: tuple[int, ...] = tuple(chain.call(names[-1]).made.shape)
     if before != after and on_change == "leave":
-        return False
+        return []
     where = f"layers '{names[0]}' to '{names[-1]}' make {after} of {before}"
     if before != after and on_change == "refuse":
         raise RavineError(f"{where}: with on_change='refuse' only layers that keep the shape can be skipped")
@@ -226,7 +232,7 @@ def _wrap(model: nn.Module, chain: Chain, block: list[Layer], make: Make, on_cha
             p.data = p.data.to(like)
     _replace(model, names, skip)
     _replace(plain, names, nn.Sequential(*(plain.get_submodule(name) for name in names)))
-    return True
+    return names
 
 
 def _replace(model: nn.Module, names: list[str], block: nn.Module) -> None:
@@ -242,10 +248,37 @@ def _replace(model: nn.Module, names: list[str], block: nn.Module) -> None:
             owner._modules[key] = nn.Identity()
 
 
-def _check_same(model: nn.Module, gathered: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Raise where gathering the layers alone changed the model: then something else uses what goes on between them."""
-    with torch.no_grad():
-        expected, found = copy.deepcopy(model).eval()(*inputs), gathered(*inputs)
+def _watch(block: nn.Module, names: list[str], hooks: ExitStack) -> None:
+    """Raise as soon as one of the modules in the block, which have these names, writes over the block's input."""
+    given: list[tuple[Tensor, int]] = []
+
+    def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        given.append((args[0], args[0]._version))
+
+    def leave(name: str, module: nn.Module) -> None:
+        x, version = given[-1]
+        if x._version != version:
+            raise RavineError(
+                f"'{name}' ({type(module).__name__}) writes over what it is given (an operation in place, such as "
+                "x.relu_()), so that a connection around it would carry something else: let it make a new tensor"
+            )
+
+    hooks.callback(block.register_forward_pre_hook(enter).remove)
+    for name, inner in zip(names, block.children(), strict=True):
+        hook = inner.register_forward_hook(lambda module, args, made, name=name: leave(name, module))
+        hooks.callback(hook.remove)
+
+
+def _check_same(model: nn.Module, gathered: nn.Module, blocks: list[list[str]], inputs: tuple[Any, ...]) -> None:
+    """Raise where gathering the layers alone changed the model: then something else uses what goes on between them.
+
+    And where a layer changes in place what the connection would carry.
+    """
+    with torch.no_grad(), ExitStack() as hooks:
+        expected = copy.deepcopy(model).eval()(*inputs)
+        for names in blocks:
+            _watch(gathered.get_submodule(names[0]), names, hooks)
+        found = gathered(*inputs)
     flat = [value for value in (expected, found) if isinstance(value, Tensor)]
     if len(flat) == 2 and not torch.equal(*flat):
         raise RavineError(

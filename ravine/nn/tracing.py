@@ -1,5 +1,6 @@
 """What happens inside a model while it runs: what its modules take and give, in which order, and what it rests on."""
 
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -11,7 +12,7 @@ from ravine.core.batches import Batch, batches
 from ravine.core.errors import RavineError
 from ravine.core.seeds import GlobalStream, derive, generator
 from ravine.core.task import Task
-from ravine.nn.layers import Layer, grouped, named, units
+from ravine.nn.layers import Layer, grouped, named, units, weighs
 
 
 class _Enough(BaseException):
@@ -79,6 +80,33 @@ def executed(model: nn.Module, call: Callable[[], Any]) -> list[Layer]:
             stack.callback(hook.remove)
         call()
     return grouped(order.items())
+
+
+def in_running_order(model: nn.Module, call: Callable[[nn.Module], Any]) -> list[Layer]:
+    """The layers of `model` in the order in which `call(model)` runs them, on a copy in evaluation mode.
+
+    A module whose weights are used without calling it, such as a table of positions, has its place before the first
+    layer that is given what was made of them.
+    """
+    probe = copy.deepcopy(model).eval()
+    for p in probe.parameters():
+        p.requires_grad_(p.is_floating_point() or p.is_complex())
+    with torch.enable_grad(), GlobalStream(derive(0, "order")):
+        found = executed(probe, lambda: call(probe))
+        seen = {name for layer in found for name in layer.names}
+        aside = [name for name, unit in units(probe) if weighs(unit) and name not in seen]
+        if not aside:
+            return found
+        firsts = [layer.names[0] for layer in found]
+        given = features(probe, firsts, lambda: call(probe), "input", stop=False)
+        fed = [reached(probe, given[name]) if given[name].is_floating_point() else set() for name in firsts]
+    for name in reversed(aside):
+        own = {f"{name}.{inner}" for inner, _ in probe.get_submodule(name).named_parameters()}
+        place = next((i for i, parameters in enumerate(fed) if own & parameters), None)
+        if place is not None:
+            found.insert(place, Layer((name,)))
+            fed.insert(place, set())
+    return found
 
 
 def reached(model: nn.Module, value: Tensor) -> set[str]:

@@ -8,17 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
-from ravine.nn.layers import layers, named
+from ravine.nn.layers import is_chain, layers, named
+from ravine.nn.tracing import in_running_order
 
 
-def copy_layers(source: nn.Module, target: nn.Module, which: int | Sequence[str], freeze: bool = False) -> list[str]:
+def copy_layers(
+    source: nn.Module, target: nn.Module, which: int | Sequence[str], freeze: bool = False, *, example: Any = None
+) -> list[str]:
     """Copy layers of `source` into `target`: the first so many, or the modules of these names. The copied names.
 
-    The layers are those that `ravine.nn.layers` tells, with their buffers. With `freeze` they are held as they are, see
-    `hold`. Raises `RavineError` before anything is copied, for a layer that either model lacks and for shapes that
-    differ.
+    The layers are those that `ravine.nn.layers` tells, with their buffers; the first are those that run first. example:
+    a batch of inputs, a tuple for several, by which that is seen; an `nn.Sequential` needs none. With `freeze` the
+    copied layers are held as they are, see `hold`. Raises `RavineError` before anything is copied, for a layer that
+    either model lacks and for shapes that differ.
     """
-    names = _which(source, which)
+    names = _which(source, which, example)
     pairs: list[tuple[Tensor, Tensor]] = []
     for name in names:
         theirs, ours = _tensors(named(source, name)), _tensors(named(target, name))
@@ -39,12 +43,20 @@ def copy_layers(source: nn.Module, target: nn.Module, which: int | Sequence[str]
     return names
 
 
-def _which(source: nn.Module, which: int | Sequence[str]) -> list[str]:
+def _which(source: nn.Module, which: int | Sequence[str], example: Any) -> list[str]:
     if isinstance(which, bool):
         raise RavineError(f"which must be a number of layers or names of modules, got {which!r}")
     if not isinstance(which, int):
         return [which] if isinstance(which, str) else list(which)
     there = layers(source)
+    if example is not None:
+        inputs = example if isinstance(example, tuple) else (example,)
+        there = in_running_order(source, lambda model: model(*inputs))
+    elif 0 < which < len(there) and not is_chain(source):
+        raise RavineError(
+            f"which {which} of the {len(there)} layers of the {type(source).__name__} come first is seen by running "
+            f"it: give example=, a batch of its inputs, or names of modules such as ['{there[0].names[-1]}']"
+        )
     if not 0 <= which <= len(there):
         listed = ", ".join(f"'{layer}'" for layer in there)
         raise RavineError(f"{which} layers cannot be copied: the {type(source).__name__} has {len(there)}, {listed}")

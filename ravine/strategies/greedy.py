@@ -66,6 +66,7 @@ def pretrain(
     check_task("pretrain", task)
     check_budget(steps_per_layer=steps_per_layer, steps=steps)
     check_value("seed", seed, int, "[0, inf)")
+    check_labels(task)
     dry = dry_run(task, device)
     with GlobalStream(derive(seed, "plan")):  # heads are drawn to see whether they fit
         plan = _Plan(task, fresh(task, seed, device), steps_per_layer)
@@ -103,7 +104,7 @@ class _Plan:
         if len(self.layers) < 2:
             raise RavineError(
                 f"pretraining layer by layer needs two layers at least; the model of task '{task.name}' is one, "
-                f"'{self.layers[0]}': build it from modules of its own"
+                f"{_described(model, self.layers[0])}: build it from modules of its own"
                 if self.layers
                 else f"the model of task '{task.name}' has no layer with weights among its modules"
             )
@@ -112,7 +113,6 @@ class _Plan:
         self.reached_by_all = reached(probe, first_tensor(self.run(probe)))
         hook.remove()
         output = first_tensor(seen[-1], "the model's output")
-        check_labels(task, output)
         self.output = tuple(output.shape)
 
     def take(self, model: nn.Module) -> None:
@@ -218,6 +218,12 @@ class _Plan:
         given = features(probe, names, lambda: self.run(probe), "input", stop=False)
         shapes = [tuple(given[name].shape) for name in names] + [self.output]
         return {layer: (shapes[i], shapes[i + 1]) for i, layer in enumerate(self.layers)}
+
+
+def _described(model: nn.Module, layer: Layer) -> str:
+    """Its name, and the kind of the module that has it; the model itself has no name."""
+    kind = type(layer.modules(model)[0]).__name__
+    return f"'{layer}' ({kind})" if str(layer) else f"a {kind}"
 
 
 def _without(model: nn.Module, layers: list[Layer]) -> nn.Module:

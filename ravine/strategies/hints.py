@@ -2,13 +2,13 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ravine.core.batches import Batch, in_order, length, to
 from ravine.core.declared import check_value
@@ -22,6 +22,7 @@ from ravine.nn.fitting import Unfit, channels_second, regressor
 from ravine.nn.layers import named
 from ravine.nn.tracing import example_batch, executed, features, first_tensor, reached
 from ravine.strategies.labels import check_labels
+from ravine.strategies.softening import class_axis, label_shape, soft_targets
 from ravine.strategies.stages import Stage, StageMoment, check_budget, check_task, staged
 from ravine.strategies.timed import timed
 from ravine.weights import fresh
@@ -45,6 +46,7 @@ def distill(
     temperature: float = 3.0,
     soft: tuple[float, float] = (4.0, 1.0),
     match: Match | None = None,
+    classes: int | None = None,
     seed: int = 0,
     every: int | None = None,
     probes: Iterable[Probe] = (),
@@ -65,6 +67,7 @@ def distill(
     temperature, soft: tau, and lambda at the first and the last of `steps` batches, between them a straight line; the
         paper's are 3 and 4 to 1.
     match: the loss of student's and teacher's outputs where they are no logits, in place of tau² KL.
+    classes: the dimension of the outputs that holds them, -1 or 1, where the shape of the labels does not tell.
     hint_steps, steps: in gradient evaluations. out: a folder; a run that was cut off goes on from there.
 
     Raises `RavineError` for layers that do not exist or do not fit, with the shapes, and for teachers of other outputs.
@@ -76,9 +79,10 @@ def distill(
     check_value("hint_steps", hint_steps, int, "[0, inf)")
     check_value("seed", seed, int, "[0, inf)")
     task = task if student is None else _with_student(task, student)
+    check_labels(task)
     dry = dry_run(task, device)
     with GlobalStream(derive(seed, "plan")):  # a regressor is drawn to see whether it fits
-        lesson = _Lesson(task, teacher, fresh(task, seed, device), match, temperature, soft)
+        lesson = _Lesson(task, teacher, fresh(task, seed, device), match, temperature, soft, classes)
         if hint_steps:
             lesson.choose(hint_layer, guided_layer, regressor)
     hint = [Stage("hint", hint_steps, lesson.hinting, lesson.take)] if hint_steps else []
@@ -114,11 +118,12 @@ class _Lesson:
         match: Match | None,
         temperature: float,
         soft: tuple[float, float],
+        classes: int | None = None,
     ) -> None:
         if not isinstance(teacher, nn.Module):
             raise RavineError(f"the teacher must be a trained nn.Module, got {type(teacher).__name__}")
         check_value("temperature", temperature, float, "(0, inf)")
-        if len(soft) != 2 or not all(isinstance(w, int | float) and w >= 0 for w in soft):
+        if not isinstance(soft, tuple | list) or len(soft) != 2 or not all(map(_is_weight, soft)):
             raise RavineError(f"soft must be a pair of weights from 0, at the beginning and the end, got {soft!r}")
         if task.forward is None or task.criterion is None:
             raise RavineError(
@@ -132,24 +137,23 @@ class _Lesson:
         self.batch = to(example_batch(task), self.device)
         self.hint = self.guided = ""
         self.regressor: Callable[[], nn.Module] = nn.Identity
-        self._check_outputs(own=match is not None)
+        self.axis = self._check_outputs(match is not None, classes)
 
-    def _check_outputs(self, own: bool) -> None:
+    def _check_outputs(self, own: bool, classes: int | None) -> int:
+        """The dimension of the outputs that holds the classes, once teacher and student are seen to agree."""
         ours, theirs = (self._outputs(model) for model in (self.student, self.teacher))
         if ours.shape != theirs.shape and not own:
             raise RavineError(
                 f"the teacher's output has the shape {tuple(theirs.shape)} and the student's {tuple(ours.shape)}: "
                 "distillation needs both to predict the same classes, or match="
             )
-        check_labels(self.task, ours)
         targets = self.batch[1] if isinstance(self.batch, tuple | list) and len(self.batch) > 1 else None
         if not own and (ours.ndim < 2 or (isinstance(targets, Tensor) and targets.is_floating_point())):
             raise RavineError(
                 f"a temperature softens classes, and the outputs of task '{self.task.name}' are none: give match=, a "
                 "loss of the student's and the teacher's outputs such as torch.nn.functional.mse_loss"
             )
-        labels = tuple(targets.shape) if isinstance(targets, Tensor) else ()
-        self.axis = -1 if labels == tuple(ours.shape[:-1]) != (*ours.shape[:1], *ours.shape[2:]) else 1
+        return 1 if own else class_axis(self.task.name, tuple(ours.shape), label_shape(self.batch), classes)
 
     def _outputs(self, model: nn.Module) -> Tensor:
         assert self.task.forward is not None
@@ -166,7 +170,7 @@ class _Lesson:
         return {
             "strategy": "distill", "task": self.task.name, "teacher": hash_tensors(self.teacher.state_dict().values()),
             "temperature": self.temperature, "soft": list(self.soft), "hint_layer": self.hint,
-            "guided_layer": self.guided,
+            "guided_layer": self.guided, "classes": self.axis,
         }  # fmt: skip
 
     def choose(self, hint: str | None, guided: str | None, given: nn.Module | None) -> None:
@@ -257,10 +261,11 @@ class _Lesson:
         return timed(self.task, steps, loss, model=lambda: copy.deepcopy(prepared))
 
     def _soft_targets(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """tau² KL(P_T^tau, P_S^tau), the mean over all predictions."""
-        tau = self.temperature
-        p, q = ((a / tau).movedim(self.axis, -1).flatten(0, -2).log_softmax(-1) for a in (theirs, ours))
-        return tau**2 * F.kl_div(q, p, reduction="batchmean", log_target=True)
+        return soft_targets(ours, theirs, self.temperature, self.axis)
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def half_square(hint: Tensor, guess: Tensor) -> Tensor:

@@ -67,16 +67,27 @@ def curriculum(
     if isinstance(pace, str) and pace not in PACES:
         raise unknown("pace", pace, PACES, "Or a function from time in [0, 1] to the share of the data.")
     share = (lambda time: PACES[pace](time, start)) if isinstance(pace, str) else pace
+    sizes = _sizes(share, steps, batch_size, n)
     order = _scores(data, difficulty, n).argsort(stable=True, descending=reverse)
     pick = picker(data)
 
     def draw(generator: torch.Generator) -> Iterator[Batch]:
-        for t in range(steps):
-            open_ = min(n, max(batch_size, math.ceil(share(t / steps) * n)))
+        for open_ in sizes:
             yield pick(order[torch.randperm(open_, generator=generator)[:batch_size]])
         yield from batches(data, batch_size, generator)
 
     return draw
+
+
+def _sizes(share: Pace, steps: int, batch_size: int, n: int) -> list[int]:
+    """How many of the `n` examples are drawn from at each batch."""
+    found: list[int] = []
+    for t in range(steps):
+        value = share(t / steps)
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise RavineError(f"pace must give a share of the data, from 0 to 1, at any time; at {t / steps} {value!r}")
+        found.append(min(n, max(batch_size, math.ceil(value * n))))
+    return found
 
 
 def _scores(data: Any, difficulty: Difficulty, n: int) -> Tensor:

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from ravine.core.record import read_json, write_json
 from ravine.core.seeds import derive
 from ravine.core.task import Task
 from ravine.loop import train
-from ravine.nn.layers import layers as layers_of
-from ravine.nn.tracing import example_batch
+from ravine.nn.layers import Layer
+from ravine.nn.tracing import example_batch, in_running_order, run_on
 from ravine.racing.estimate import mean
 from ravine.strategies.copying import copy_layers
 from ravine.strategies.labels import check_labels
@@ -101,8 +101,8 @@ def transfer(
     out: a folder with the record of every run and `transfer.json`; what was cut off goes on there.
     observe: is told the run, the work done and all work.
 
-    Layers are those of `ravine.nn.layers`. Raises `RavineError` before anything is trained where the layers of the
-    models for A and B do not fit, and where a run diverges.
+    Layers are those of `ravine.nn.layers`, in the order in which the model for B runs them. Raises `RavineError` before
+    anything is trained where the layers of the models for A and B do not fit, and where a run diverges.
     """
     plan = _Plan(task_a, task_b, optimizer, lr, steps, device, None if out is None else Path(out), observe)
     check_budget(steps=steps, seeds=seeds)
@@ -114,7 +114,7 @@ def transfer(
     every = tuple(seed + i for i in range(seeds))
     plan.runs = len(every) * (1 + any(t.startswith("A") for t in treatments) + len(treatments) * len(chosen))
     if plan.out is not None:
-        what = {"strategy": "transfer", "tasks": [task_a.name, task_b.name], "fingerprints": plan.fingerprints()}
+        what = {"strategy": "transfer", "tasks": [task_a.name, task_b.name], "fingerprints": plan.fingerprints}
         claim(plan.out, what | {"seed": seed, "steps": steps, "spec": str(optimizer), "lr": lr})
     values: Runs = {}
     for one in every:
@@ -150,16 +150,20 @@ class _Plan:
     observe: Observe
     runs: int = 0
     work: int = 0
+    there: list[Layer] = field(default_factory=list)
+    """The layers of the models, in the order in which B's runs them."""
+    fingerprints: list[str] = field(default_factory=list)
+    """What the two tasks compute."""
 
     def fitting(self, layers: Iterable[int] | None, treatments: Sequence[str]) -> list[int]:
         """The numbers of layers, once it is sure that so many can be copied."""
         for task in (self.a, self.b):
             check_task("transfer", task)
-            model = fresh(task, 0, self.device)
-            if task.forward is not None:
-                place = next(model.parameters()).device
-                check_labels(task, task.forward(model, to(example_batch(task), place)))
-        depth = len(layers_of(model))
+            check_labels(task)
+            self.fingerprints.append(dry_run(task, self.device).fingerprint)
+        model = fresh(self.b, 0, self.device)
+        self.there = in_running_order(model, run_on(self.b, to(example_batch(self.b), next(model.parameters()).device)))
+        depth = len(self.there)
         chosen = list(range(1, depth)) if layers is None else list(layers)
         for n in chosen:
             if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < depth:
@@ -170,12 +174,8 @@ class _Plan:
         if not chosen:
             raise RavineError(f"there is no layer to copy: the model of task '{self.b.name}' has {depth}")
         if any(treatment.startswith("A") for treatment in treatments):
-            copy_layers(fresh(self.a, 0, self.device), copy.deepcopy(model), max(chosen))
+            copy_layers(fresh(self.a, 0, self.device), copy.deepcopy(model), self._first(max(chosen)))
         return chosen
-
-    def fingerprints(self) -> list[str]:
-        """What the two tasks compute."""
-        return [dry_run(task, self.device).fingerprint for task in (self.a, self.b)]
 
     def seed(self, seed: int, layers: Sequence[int], treatments: Sequence[str]) -> dict[tuple[str, int], float]:
         """All runs of one seed."""
@@ -191,10 +191,14 @@ class _Plan:
                 found[treatment, n], _ = self.run(name, task, seed, derive(seed, "transfer"))
         return found
 
+    def _first(self, n: int) -> list[str]:
+        """The modules of the first n layers."""
+        return [name for layer in self.there[:n] for name in layer.names]
+
     def _copied(self, base: nn.Module, n: int, frozen: bool) -> Task:
         def model() -> nn.Module:
             made = self.b.model().to(next(base.parameters()).device)
-            copy_layers(base, made, n, freeze=frozen)
+            copy_layers(base, made, self._first(n), freeze=frozen)
             return made
 
         return dataclasses.replace(self.b, model=model)
