@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
+from ravine.core.operator import Operator
 from ravine.solvers import Search
 from ravine.solvers.base import Direction, Found, Line
 from ravine.solvers.function import FunctionProblem
+from ravine.solvers.newton_cg import KEPT, Path
 from ravine.solvers.quadratic_model import SpectralModel
 
 LINE = [name for name, one in Search.family().items() if not one.region]
@@ -90,11 +92,75 @@ def test_a_search_uphill_says_so_and_stays(name: str) -> None:
     assert "downhill" in found.reason
 
 
-@pytest.mark.parametrize("name", ["strong_wolfe", "hager_zhang"])
+@pytest.mark.parametrize("name", ["strong_wolfe", "hager_zhang", "exact"])
 def test_a_line_without_end_is_told(name: str) -> None:
     found, line = run(name, lambda a: -a)
-    assert "unbounded below" in found.reason or "no step meets the conditions" in found.reason
+    assert "the loss still falls at a step of" in found.reason
+    assert "it may be unbounded below" in found.reason
+    assert found.falling
     assert found.value == line.best.value < 0
+
+
+@pytest.mark.parametrize("name", ["strong_wolfe", "hager_zhang"])
+def test_a_search_of_few_trials_does_not_take_a_far_minimum_for_none(name: str) -> None:
+    found, _ = run(name, lambda a: (a / 1e6 - 1) ** 2, most=3)
+    assert "the loss still falls" in found.reason
+    assert not found.falling
+
+
+def trust(f: Callable[[Tensor], Tensor], x: Tensor, memory: dict[str, float]) -> Found:
+    """A step inside a trust region with the whole Hessian."""
+    problem = FunctionProblem(f, x, True)
+    newton = Direction.registry["newton"](search="trust_region")
+    return newton.searcher.inside(newton.model(point := problem.evaluate(x), {}, problem), problem, point, memory)
+
+
+def test_a_trust_region_that_finds_no_step_keeps_its_radius() -> None:
+    """Where the gradient points to a wall: the derivative of relu at 0 is 0."""
+    memory = {"radius": 0.5}
+    found = trust(lambda x: (9 * torch.relu(x) - x).sum(), torch.zeros(1, dtype=torch.float64), memory)
+    assert "no step lowers the loss as the model foretells" in found.reason
+    assert found.alpha == 0
+    assert memory == {"radius": 0.5}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("radius", [1e-30, 1.0, 1e15])
+def test_the_exact_trust_region_goes_to_the_edge_where_there_is_no_curvature(dtype: torch.dtype, radius: float) -> None:
+    g = torch.tensor([3.0, 0.0, 4.0], dtype=dtype)
+    p, fall = SpectralModel(torch.zeros(3, dtype=dtype), g, torch.eye(3, dtype=dtype)).within(radius)
+    assert torch.allclose(p.double() / radius, -g.double() / 5, atol=2e-3)
+    assert fall == pytest.approx(5 * radius, rel=2e-3)
+
+
+def test_the_path_of_conjugate_gradients_is_cut_where_its_iterates_are_and_goes_on_where_curvature_is_none() -> None:
+    """Against the whole path, kept: thinned out it is of the same length and hardly higher on the model."""
+    n = 120
+    H = torch.diag(torch.logspace(0, 4, n, dtype=torch.float64))
+    g = torch.ones(n, dtype=torch.float64)
+    operator = Operator(n, lambda v: H @ v, dtype=torch.float64, device=g.device)
+    path = Path(operator, g, 1e-7, 20 * n)
+    end = path.within(1e9)[0]
+    assert len(path.iterates) <= KEPT
+    assert float((H @ end + g).norm()) <= 1e-6
+    x, r = torch.zeros_like(g), -g
+    p, whole = r, [torch.zeros_like(g)]
+    for _ in range(n):
+        alpha = (r @ r) / (p @ H @ p)
+        x, left = x + alpha * p, r - alpha * (H @ p)
+        p, r = left + (left @ left) / (r @ r) * p, left
+        whole.append(x)
+    for radius in (1e-4, 1e-2, 0.3, 0.9):
+        cut, fall = path.within(radius)
+        i = next(i for i, one in enumerate(whole) if float(one.norm()) >= radius)
+        a, d = whole[i - 1], whole[i] - whole[i - 1]
+        b, c = float(a @ d) / float(d @ d), (float(a @ a) - radius**2) / float(d @ d)
+        best = a + (-b + (b * b - c) ** 0.5) * d
+        assert float(cut.norm()) == pytest.approx(radius, rel=1e-9)
+        assert fall >= 0.9 * float(-g @ best - 0.5 * best @ H @ best)
+    H = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))
+    flat = Path(Operator(2, lambda v: H @ v, dtype=torch.float64, device=g.device), H[1] * 0 + 1, 1e-10, 2)
+    assert float(flat.within(50.0)[0].norm()) == pytest.approx(50.0)
 
 
 def test_a_search_that_fails_leaves_the_best_point() -> None:

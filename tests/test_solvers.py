@@ -3,6 +3,7 @@
 import copy
 import inspect
 import io
+import pickle
 from typing import Any
 
 import pytest
@@ -212,6 +213,7 @@ def test_lr_is_honoured_or_refused() -> None:
         (lambda m, x: lambda: nn.functional.dropout(m(x), 0.5).square().mean(), "bernoulli_ draws random numbers"),
         (lambda m, x: lambda: m(x).mean() / 0, "the loss or its gradient is not finite at the start"),
         (lambda m, x: None, "needs a closure that returns the loss"),
+        (lambda m, x: lambda: m(x).sum() * 1j, r"a real number, got one of torch\.complex128"),
     ],
 )
 def test_a_closure_that_is_no_good_changes_nothing(make: Any, message: str) -> None:
@@ -286,3 +288,110 @@ def test_several_iterations_of_one_step_are_several_steps() -> None:
     many.step(lambda: loss(b, data))
     assert same(a, b)
     assert many.evaluations == one.evaluations - 4
+
+
+def test_a_closure_that_sums_up_gradients_is_told() -> None:
+    model, data = net(), batch()
+    before = copy.deepcopy(model)
+
+    def backward() -> Tensor:
+        value = loss(model, data)
+        value.backward()
+        return value
+
+    with pytest.raises(RavineError, match=r"Call zero_grad in the closure before backward\(\)"):
+        solvers.LBFGS(model.parameters()).step(backward)
+    assert same(model, before)
+
+
+def test_a_parameter_that_was_frozen_since_is_named() -> None:
+    model, data = net(), batch()
+    opt = solvers.LBFGS(model.named_parameters())
+    opt.step(lambda: loss(model, data))
+    model[0].weight.requires_grad_(False)
+    before = copy.deepcopy(model)
+    with pytest.raises(RavineError, match=r"parameter '0\.weight' was frozen after lbfgs was made"):
+        opt.step(lambda: loss(model, data))
+    assert same(model, before)
+    model[0].weight.requires_grad_(True)
+    opt.step(lambda: loss(model, data))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_copy_of_model_and_solver_goes_on_as_they_do(spec: str, copied: Any) -> None:
+    model = net()
+    opt = made(model, spec)
+    for i in range(3):
+        opt.step(lambda i=i: loss(model, batch(i)))
+    other, its = copied((model, opt))
+    for i in range(3, 6):
+        assert torch.equal(opt.step(lambda i=i: loss(model, batch(i))), its.step(lambda i=i: loss(other, batch(i))))
+    assert same(model, other)
+    its.step(lambda: loss(other, batch(9)))
+    assert not same(model, other)
+    assert its.evaluations > opt.evaluations
+
+
+def test_blocks_may_be_layers() -> None:
+    model, data = net(), batch()
+    by_layer = solvers.Coordinate(model.named_parameters(), blocks="layer")
+    named = solvers.Coordinate(model.named_parameters(), blocks="2; 0.bias, 0.weight")
+    assert [one.tolist() for one in by_layer.method.places(by_layer.problem)] == [[*range(16)], [*range(16, 26)]]
+    assert [sorted(one.tolist()) for one in named.method.places(named.problem)] == [[*range(16, 26)], [*range(16)]]
+    assert float(by_layer.step(lambda: loss(model, data))) > float(by_layer.step(lambda: loss(model, data)))
+    with pytest.raises(RavineError, match=r"give model\.named_parameters\(\)"):
+        solvers.Coordinate(model.parameters(), blocks="layer")
+    with pytest.raises(RavineError, match="10 of 26 parameters are in no block"):
+        solvers.Coordinate(model.named_parameters(), blocks="0")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda m: solvers.LBFGS(m), r"not a module: write model\.parameters\(\)"),
+        (lambda m: solvers.LBFGS(m[0].weight), r"in a list, not a tensor: write \[tensor\]"),
+        (lambda m: solvers.LBFGS(3), r"is given parameters, as model\.parameters\(\), got 3"),
+        (lambda m: solvers.LBFGS(m.parameters(), 0.1), r"give arguments by name, as in lr=0\.1; .* there is 0\.1"),
+        (lambda m: solvers.KFAC(m, 0.1), "give arguments by name"),
+        (lambda m: solvers.LBFGS(m.parameters(), max_iter=3), "max_iter= is torch's name; here it is iterations="),
+        (lambda m: solvers.LBFGS(m.parameters(), line_search_fn="strong_wolfe"), "here it is search="),
+        (lambda m: solvers.LBFGS(m.parameters()).step(), r"needs a closure that returns the loss: step\(closure\)"),
+    ],
+)
+def test_what_torch_has_otherwise_is_told(make: Any, message: str) -> None:
+    with pytest.raises(RavineError, match=message):
+        make(net())
+
+
+def test_a_search_may_be_an_object_and_a_solver_shows_what_it_is() -> None:
+    opt = solvers.LBFGS(net().parameters(), history=7, search=solvers.StrongWolfe(c2=0.5))
+    assert str(opt.method) == "lbfgs(search='strong_wolfe(c2=0.5)', history=7)"
+    shown = "LBFGS(lbfgs(search='strong_wolfe(c2=0.5)', history=7, damped=false), lr=1, iterations=1: "
+    assert repr(opt).startswith(shown)
+    assert "26 parameters of torch.float64" in repr(opt)
+
+
+@pytest.mark.parametrize("spec", ["newton(search='trust_region')", "newton_cg(search='trust_region')"])
+def test_a_trust_region_goes_on_after_it_has_converged(spec: str) -> None:
+    """Of a linear fit: 60 steps, far more than it takes, and then other targets."""
+    torch.manual_seed(0)
+    model, (x, y) = nn.Linear(3, 2).double(), batch()
+    opt = Solver(model.parameters(), spec)
+    for _ in range(60):
+        opt.step(lambda: ((model(x) - y) ** 2).mean())
+    assert opt.reason
+    assert opt.memory["radius"] > 0.1
+    for _ in range(8):
+        last = opt.step(lambda: ((model(x) + y) ** 2).mean())
+    wide = torch.cat([x, torch.ones(20, 1).double()], 1)
+    least = (wide @ torch.linalg.lstsq(wide, -y).solution + y).square().mean()
+    assert float(last) == pytest.approx(float(least), rel=1e-9)
+
+
+def test_newton_cg_keeps_to_the_products_that_it_may_take() -> None:
+    model, data = net(), batch()
+    for spec in ("newton_cg(most=2)", "newton_cg(most=2, search='trust_region')"):
+        opt = Solver(model.parameters(), spec)
+        opt.step(lambda: loss(model, data))
+        assert opt.products <= 2 + ("trust" in spec) * (opt.evaluations - 1)

@@ -17,7 +17,11 @@ Steps = Iterator[tuple[Tensor, float]]
 
 @dataclass
 class System:
-    """(A + shift I) x = b, with `inverse` near the inverse; `scale` is the largest |eigenvalue| that was felt."""
+    """(A + shift I) x = b, with `inverse` near the inverse; `scale` is the largest |eigenvalue| that was felt.
+
+    negative, curvature: where conjugate gradients met negative curvature, the unit vector and how much. flat: where
+    they met none that can be told from zero, the unit vector.
+    """
 
     A: Counted
     shift: float
@@ -25,13 +29,15 @@ class System:
     scale: float = 0.0
     negative: Tensor | None = field(default=None)
     curvature: float | None = None
+    flat: Tensor | None = None
     stopped: str = ""
 
     def times(self, v: Tensor) -> Tensor:
         """(A + shift I) v."""
         image = self.A @ v + self.shift * v
         if norm := float(v.norm()):
-            self.scale = max(self.scale, float(image.norm()) / norm)
+            size = float(image.norm())  # whose square may be too large for float32
+            self.scale = max(self.scale, (size if math.isfinite(size) else float(image.double().norm())) / norm)
         return image
 
     def weighed(self, r: Tensor) -> tuple[Tensor, float]:
@@ -78,6 +84,8 @@ def cg(system: System, b: Tensor) -> Steps:
             system.stopped = "negative curvature" if curvature < -least else "singular"
             if curvature < -least:
                 system.negative, system.curvature = p / length**0.5, curvature
+            else:
+                system.flat = p / length**0.5
             return
         alpha = rz / (curvature * length)
         x, r = x + alpha * p, r - alpha * image

@@ -24,6 +24,7 @@ Memory = dict[str, Any]
 Part = tuple[str, slice]
 
 DENSE_MOST = 5000
+ENDLESS = 1e8  # from so many times its first trial on, a search that still fell has met no end of the fall
 
 
 class Exhausted(Exception):
@@ -49,6 +50,7 @@ class Problem:
 
     parts: the name and place of each tensor that the vector is made of.
     limit: evaluations at most; `Exhausted` is raised in the place of one more.
+    watched: whether the lowest finite point is kept as `lowest`, until that is set to None.
     generator: where a solver draws from; nothing else does.
     """
 
@@ -59,6 +61,8 @@ class Problem:
         self.dtype, self.device, self.generator = dtype, device, generator
         self.evaluations = self.products = 0
         self.limit: float = math.inf
+        self.watched = False
+        self.lowest: Point | None = None
 
     def evaluate(self, x: Tensor) -> Point:
         """The value and gradient at x: one evaluation."""
@@ -67,7 +71,10 @@ class Problem:
         self.evaluations += 1
         value, gradient = self._value_and_gradient(x)
         finite = math.isfinite(value) and bool(torch.isfinite(gradient.sum()) or torch.isfinite(gradient).all())
-        return Point(x, value if finite else math.inf, gradient)
+        point = Point(x, value if finite else math.inf, gradient)
+        if self.watched and finite and (self.lowest is None or value < self.lowest.value):
+            self.lowest = point
+        return point
 
     def hessian(self, point: Point) -> Operator:
         """The Hessian at a point; its products are counted."""
@@ -108,11 +115,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Found:
-    """Where a search ended. reason: why its conditions do not hold there; empty where they do."""
+    """Where a search ended. reason: why its conditions do not hold there. falling: it met no end of the fall."""
 
     alpha: float
     point: Point
     reason: str = ""
+    falling: bool = False
 
     @property
     def value(self) -> float:
@@ -148,6 +156,12 @@ class Line:
         """The best trial, and why the search got no further."""
         return Found(self.best.alpha, self.best.point, reason)
 
+    def endless(self, first: float, trials: int) -> Found:
+        """The best trial, where the loss fell from trial to trial and there are no more."""
+        alpha = self.best.alpha
+        far = f"the loss still falls at a step of {alpha:.3g} along the direction after {trials} trials"
+        return Found(alpha, self.best.point, f"{far}: it may be unbounded below", alpha >= ENDLESS * first)
+
 
 @dataclass(frozen=True)
 class Search(Declared):
@@ -180,10 +194,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Moved:
-    """Where a step of a solver led. reason: why it could not move; empty where it did."""
+    """Where a step of a solver led. reason: why it could not move; empty where it did. falling: see `Found`."""
 
     point: Point
     reason: str = ""
+    falling: bool = False
 
 
 def refuse_dense(name: str, n: int, instead: str) -> None:
@@ -193,18 +208,6 @@ def refuse_dense(name: str, n: int, instead: str) -> None:
             f"{name} is for at most {DENSE_MOST:,} parameters, got {n:,}: what it does takes a matrix or a loop over "
             f"all of them (8 n^2 bytes are {8e-9 * n * n:.3g} GB). Use {instead}"
         )
-
-
-def as_before(point: Point, d: Tensor, memory: Memory, most: float = 1.0) -> float:
-    """The step length at which a quadratic of slope g'd falls as much as the loss fell last, at most `most`.
-
-    Nocedal & Wright 2006, eq. 3.60. `memory` keeps the last value of the loss as "value".
-    """
-    slope = float(point.gradient @ d)
-    if "value" not in memory or not slope < 0:
-        return min(1.0, most)
-    guess = 2.02 * (point.value - float(memory["value"])) / slope
-    return min(most, guess) if guess > 0 else min(1.0, most)
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,7 @@ class Direction(Declared):
         """One step: a direction, a search along it, what is learnt from it; where that fails, once more from -g."""
         if self.searcher.region:
             found = self.searcher.inside(self.model(point, memory, problem), problem, point, memory)
-            return Moved(found.point, found.reason)
+            return Moved(found.point, found.reason, found.falling)
         d = self.direction(point, memory, problem)
         line = Line(problem, point, d)
         if not line.start.slope < 0 and not self.searcher.scaled and self.forget(memory):
@@ -286,7 +289,7 @@ class Direction(Declared):
         if not found.alpha:
             return Moved(point, found.reason)
         self.learn(memory, point, found.point, d, found.alpha)
-        return Moved(found.point)
+        return Moved(found.point, falling=found.falling)
 
     def _search(self, line: Line, memory: Memory) -> Found:
         if line.start.slope == 0:

@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ravine.solvers.base import Direction, Memory, Point, Problem, as_before
+from ravine.solvers.base import Direction, Memory, Point, Problem
+from ravine.solvers.first_length import as_before
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class BFGS(Direction):
         return (M @ point.gradient).neg_()
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
-        return as_before(point, d, memory) if "inverse" in memory else min(1.0, 1.0 / float(d.norm()))
+        if "inverse" not in memory:
+            return min(1.0, 1.0 / float(d.norm()))
+        return as_before(point.value, float(point.gradient @ d), memory)
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
         memory["value"] = before.value

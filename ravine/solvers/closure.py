@@ -38,6 +38,7 @@ class ClosureProblem(Problem):
         super().__init__(parts, named[0][1].dtype, named[0][1].device, generator)
         self.curved, self.owner = curved, owner
         self.closure: Closure | None = None
+        self.called_backward = False
         self._graph: tuple[Tensor, list[Tensor]] | None = None
 
     def read(self) -> Tensor:
@@ -52,6 +53,15 @@ class ClosureProblem(Problem):
     def _pieces(self, v: Tensor) -> list[Tensor]:
         """A vector as tensors of the parameters' shapes."""
         return [v[part].view_as(p) for (_, part), p in zip(self.parts, self.parameters, strict=True)]
+
+    def check_trained(self) -> None:
+        """Raise where a parameter was frozen since."""
+        for (name, _), p in zip(self.parts, self.parameters, strict=True):
+            if not p.requires_grad:
+                raise RavineError(
+                    f"parameter '{name}' was frozen after {self.owner} was made, and it would move it: make the solver "
+                    "anew on what is to be trained, or set requires_grad back"
+                )
 
     def release(self) -> None:
         """Let the last graph go."""
@@ -78,6 +88,7 @@ class ClosureProblem(Problem):
             stack.enter_context(twice_differentiable() if self.curved else nullcontext())
             loss = closure()
             check_loss(loss)
+            self.called_backward = bool(filled)
             if filled:
                 return loss, self._accumulated()
             if not loss.requires_grad:

@@ -23,8 +23,9 @@ class Coordinate(Direction):
     9.3; the chapter's slide 54). It gets to a minimum where the loss is smooth; at a ridge such as |x - y| it may stop
     elsewhere, whatever the book says (Powell 1973).
 
-    blocks: "number", each by itself; "tensor", a parameter tensor each; or the blocks themselves, separated by ";",
-    each of names and slices separated by ",": "weight, bias; 0:10". They must cover all parameters once.
+    blocks: "number", each by itself; "tensor", a parameter tensor each; "layer", all tensors of a module each; or the
+    blocks themselves, separated by ";", each of names of tensors or modules and of slices, separated by ",":
+    "0; 2.weight, 2.bias", "0:10; 10:20". They must cover all parameters once. Names need model.named_parameters().
     """
 
     blocks: str = "number"
@@ -46,6 +47,8 @@ class Coordinate(Direction):
         whole = torch.arange(problem.size, device=problem.device)
         if self.blocks == "tensor":
             return [whole[part] for _, part in problem.parts if part.stop > part.start]
+        if self.blocks == "layer":
+            return _layers(whole, problem)
         found = [_block(text, whole, dict(problem.parts)) for text in self.blocks.split(";")]
         times = torch.bincount(torch.cat(found), minlength=problem.size)
         for wrong, told in ((times == 0, "in no block"), (times > 1, "in more than one block")):
@@ -57,14 +60,16 @@ class Coordinate(Direction):
         return found
 
     def step(self, problem: Problem, point: Point, memory: Memory) -> Moved:
-        moved, reason = False, ""
+        moved, reason, falling = False, "", False
         for place in self.places(problem):
             if not bool(point.gradient[place].any()):
                 continue
             found = self.searcher.along(Line(problem, point, self._toward(problem, point, place)), 1.0, memory)
             moved, reason = moved or bool(found.alpha), found.reason or reason
+            falling = falling or found.falling
             point = found.point
-        return Moved(point, "" if moved else f"no block lowers the loss: {reason or 'the gradient is zero'}")
+        told = "" if moved else f"no block lowers the loss: {reason or 'the gradient is zero'}"
+        return Moved(point, told, falling)
 
     def _toward(self, problem: Problem, point: Point, place: Tensor) -> Tensor:
         """The Newton step of a block, zero elsewhere; -g of it where the curvature is not positive."""
@@ -88,6 +93,18 @@ class Coordinate(Direction):
         return d
 
 
+def _layers(whole: Tensor, problem: Problem) -> list[Tensor]:
+    layers: dict[str, list[Tensor]] = {}
+    for name, part in problem.parts:
+        layers.setdefault(name.rpartition(".")[0], []).append(whole[part])
+    if all(name.isdecimal() or name == "x" for name, _ in problem.parts):
+        raise RavineError(
+            "coordinate(blocks='layer') tells layers by the names of their parameters, and there are none: give "
+            "model.named_parameters()"
+        )
+    return [torch.cat(one) for one in layers.values()]
+
+
 def _block(text: str, whole: Tensor, parts: dict[str, slice]) -> Tensor:
     pieces = []
     for word in (one.strip() for one in text.split(",")):
@@ -96,6 +113,8 @@ def _block(text: str, whole: Tensor, parts: dict[str, slice]) -> Tensor:
             pieces.append(whole[slice(start, stop)])
         elif word in parts:
             pieces.append(whole[parts[word]])
+        elif inside := [part for name, part in parts.items() if name.startswith(f"{word}.")]:
+            pieces += [whole[part] for part in inside]
         else:
             raise unknown("parameter", word, parts, "A block may also be a slice such as 0:10.")
     return torch.cat(pieces)

@@ -36,4 +36,6 @@ class Exact(Search):
                 break
             before = trial if trial.point.finite else low
         best = line.best
+        if best.alpha and best is low and not math.isfinite(high):
+            return line.endless(first, self.most)
         return Found(best.alpha, best.point, "" if best.alpha else "no step lowers the loss")

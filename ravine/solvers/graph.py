@@ -51,3 +51,5 @@ def check_loss(loss: object, owner: str = "the closure must return the loss") ->
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise RavineError(f"{owner}, a tensor of one number, got {found}: take its mean or sum")
+    if loss.is_complex():
+        raise RavineError(f"{owner}, a real number, got one of {loss.dtype}: take its .abs() or .real")

@@ -37,7 +37,7 @@ class HagerZhang(Search):
         except _Done as done:
             return Found(done.trial.alpha, done.trial.point)
         except _Spent as spent:
-            return line.ended(str(spent))
+            return line.endless(first, self.most) if spent.falling else line.ended(str(spent))
         return line.ended("values along the direction differ by rounding only: no step meets the conditions")
 
 
@@ -47,7 +47,9 @@ class _Done(Exception):
 
 
 class _Spent(Exception):
-    pass
+    def __init__(self, reason: str, falling: bool = False) -> None:
+        super().__init__(reason)
+        self.falling = falling
 
 
 class _Run:
@@ -56,11 +58,11 @@ class _Run:
     def __init__(self, rule: HagerZhang, line: Line) -> None:
         self.rule, self.line, self.start = rule, line, line.start
         self.high = line.start.value + rule.epsilon * abs(line.start.value)
-        self.spent = 0
+        self.spent, self.widening = 0, False
 
     def at(self, alpha: float) -> Trial:
         if self.spent >= self.rule.most:
-            raise _Spent(f"no step meets the conditions after {self.spent} trials")
+            raise _Spent(f"no step meets the conditions after {self.spent} trials", self.widening)
         self.spent += 1
         trial = self.line.at(alpha)
         s, r = self.start.slope, self.rule
@@ -83,15 +85,16 @@ class _Run:
         below = self.start
         while True:
             trial = self.at(alpha)
+            self.widening = False
             if not math.isfinite(trial.value):
                 trial = self.finite(below, trial)
             if trial.slope >= 0:
                 return below, trial
             if trial.value > self.high:
                 return self.shrink(self.start, trial)
-            below, alpha = trial, alpha * self.rule.rho
+            below, alpha, self.widening = trial, alpha * self.rule.rho, True
             if not math.isfinite(alpha):
-                raise _Spent("the loss still falls however far along the direction: it may be unbounded below")
+                raise _Spent("", True)
 
     def finite(self, below: Trial, trial: Trial) -> Trial:
         """A trial between the last one and one that is not finite, that is."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ravine.core.space import Dimension
-from ravine.solvers.base import Direction, Memory, Point, Problem, as_before
+from ravine.solvers.base import Direction, Memory, Point, Problem
+from ravine.solvers.first_length import as_before
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LBFGS(Direction):
         """1, or 0.4 where the loss fell so little last that less is likely to do: what is tried first is then taken."""
         if not memory.get("order"):
             return min(1.0, 1.0 / float(d.norm()))
-        return 1.0 if as_before(point, d, memory) > 0.4 else 0.4
+        return 1.0 if as_before(point.value, float(point.gradient @ d), memory) > 0.4 else 0.4
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
         if "pairs" not in memory:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from ravine.core.errors import RavineError
-from ravine.solvers.base import Direction, Exhausted, Memory, Point
+from ravine.solvers.base import ENDLESS, Direction, Exhausted, Memory, Point
 from ravine.solvers.determinism import check_same
 from ravine.solvers.function import Function, FunctionProblem, ResidualProblem
+from ravine.solvers.making import make_direction
 from ravine.solvers.minimum import Verdict, leave, second_order_test
-from ravine.solvers.solver import make_direction
 
 _ESCAPES = 100
+_ENDLESS = 3  # steps in a row that met no end of the fall
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Result:
     """Where a minimization ended.
 
     x: of x0's shape. value: f(x), or |r|^2 / 2 of residuals. gradient_norm: its 2-norm.
-    evaluations: of the function with its gradient. products: with the Hessian (columns or rows of J for gauss_newton).
+    evaluations: of the function with its gradient, without one more at x0 that tells whether f is the same at every
+    call. products: with the Hessian (columns or rows of J for gauss_newton).
     test_products: those of the second-order test.
     converged: whether gradient_norm <= tol. reason: why it ended.
     is_minimum: whether the Hessian at x is positive definite; False at a saddle; None where that was not reached, or
@@ -68,7 +70,7 @@ def minimize(
     ([1.0, 1.0], True)
     """
     method = make_direction(solver, {})
-    _check(f, x0, tol, max_evaluations)
+    _check(f, x0, tol, max_evaluations, escape, generator)
     kind = ResidualProblem if "residuals" in method.needs else FunctionProblem
     generator = generator or torch.Generator(x0.device).manual_seed(0)
     problem = kind(f, x0, "product" in method.needs, generator)
@@ -91,14 +93,14 @@ class _Run:
 
     def begin(self, x: Tensor) -> None:
         """The first evaluation; raises where the function is no good."""
-        problem, before = self.problem, torch.get_rng_state()
-        self.point = problem.evaluate(x)
-        if not torch.equal(before, torch.get_rng_state()):  # what draws nothing is taken for deterministic
-            again = problem.evaluate(x)
-            check_same(self.point.value, again.value, lambda: problem.f(x.reshape(problem.shape)), problem.dtype)
-            self.point = again
-        if not self.point.finite:
+        problem = self.problem
+        once = problem.evaluate(x)
+        if not once.finite:
             raise RavineError("f(x0) or its gradient is not finite: begin elsewhere")
+        self.point = self.first = problem.evaluate(x)  # the later one, since a kept graph is of the last
+        problem.evaluations -= 1
+        check_same(once.value, self.point.value, lambda: problem.f(x.reshape(problem.shape)), problem.dtype)
+        problem.watched = True
 
     def until_done(self, escape: bool) -> Result:
         reason, verdict, stopped = "", Verdict(None, ""), False
@@ -133,23 +135,26 @@ class _Run:
         return float(self.point.gradient.norm()) <= self.tol
 
     def moved(self, point: Point) -> None:
-        self.point = point
+        self.point, self.problem.lowest = point, None
         if self.observe is not None:
             self.observe(point)
 
     def descend(self) -> str:
         """Steps until the gradient is small, or why it did not become so."""
-        problem = self.problem
-        floor = -(torch.finfo(problem.dtype).max ** 0.25)
+        problem, falling = self.problem, 0
         try:
             while not self.converged:
                 moved = self.method.step(problem, self.point, self.memory)
                 if moved.reason:
                     return self.stuck(moved.reason)
                 self.moved(moved.point)
-                if self.point.value < floor:
-                    return f"f is unbounded below, as it seems: it is {self.point.value:.3g}"
+                falling = falling + 1 if moved.falling else 0
+                if bottomless(self.first, self.point, falling >= _ENDLESS):
+                    there = f"it is {self.point.value:.3g} where |x| is {float(self.point.x.double().norm()):.3g}"
+                    return f"f is unbounded below, as it seems: {there}, and still falls"
         except Exhausted:
+            if problem.lowest is not None and problem.lowest.value < self.point.value:
+                self.moved(problem.lowest)
             norm = float(self.point.gradient.norm())
             return f"max_evaluations={problem.limit} are spent, the gradient's norm is {norm:.3g}, not {self.tol:g}"
         return ""
@@ -178,7 +183,27 @@ class _Run:
         return verdict
 
 
-def _check(f: object, x0: object, tol: object, most: object) -> None:
+def bottomless(first: Point, point: Point, endless: bool) -> bool:
+    """Whether f seems to have no lower bound: a point is as steep as the first, far below it and far from it.
+
+    Far is a fourth root of the dtype's largest number, times what there was at first; or far below alone, where
+    numbers are about to end. A bounded function of a large scale gets as far below, but is less steep there.
+    endless: searches in a row have met no end of the fall. Then it is enough to be 1e8 times as far as at first: where
+    the first trial was very short, a search may fall all the way to an end that is near.
+    """
+    largest = torch.finfo(point.x.dtype).max
+    far = largest**0.25
+    fell = first.value - point.value > far * max(1.0, abs(first.value))
+    if not (fell or endless):
+        return False
+    away, begun = (float(v.double().norm()) for v in (point.x.double() - first.x.double(), first.x))
+    if endless and away > ENDLESS * max(1.0, begun):
+        return True
+    steep = float(point.gradient.double().norm()) >= float(first.gradient.double().norm())
+    return fell and steep and (away > far * max(1.0, begun) or point.value < -(largest**0.75))
+
+
+def _check(f: object, x0: object, tol: object, most: object, escape: object, generator: object) -> None:
     if not callable(f):
         raise RavineError(f"f must be a function of a tensor, got {f!r:.80}")
     if not isinstance(x0, Tensor) or x0.dtype not in (torch.float32, torch.float64):
@@ -190,3 +215,7 @@ def _check(f: object, x0: object, tol: object, most: object) -> None:
         raise RavineError(f"tol must be in (0, inf), got {tol!r}")
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise RavineError(f"max_evaluations must be a whole number from 1, got {most!r}")
+    if not isinstance(escape, bool):
+        raise RavineError(f"escape must be True or False, got {escape!r}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise RavineError(f"generator must be torch.Generator().manual_seed(3), say, got {generator!r}")

@@ -28,8 +28,8 @@ class Verdict:
 def second_order_test(H: Operator, point: Point, generator: torch.Generator | None) -> Verdict:
     """What the Hessian at a stationary point says: by its eigenvalues up to size 500, beyond by Lanczos's method.
 
-    An eigenvalue has a sign where its size exceeds the root of eps of the largest, which is rounding, and ten times
-    |g| / max(|x|, 1), which is what it may change by on the way from here to where the gradient vanishes.
+    An eigenvalue has a sign where its size exceeds rounding and ten times |g| / max(|x|, 1), which is what it may
+    change by on the way from here to where the gradient vanishes.
     """
     doubt = 10 * float(point.gradient.norm()) / max(float(point.x.norm()), 1.0)
     try:
@@ -44,7 +44,10 @@ def _dense(H: Operator, doubt: float) -> Verdict:
         return Verdict(None, "the Hessian is not finite there")
     values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
     lowest, scale = float(values[0]), float(values.abs().max())
-    return _verdict(lowest, torch.finfo(values.dtype).eps ** 0.5 * scale + doubt, vectors[:, 0])
+    # The solver's error is a few n eps of the largest (LAPACK's bound for symmetric matrices), and the products' that
+    # of their sums; 10 eps is for n so small that constants matter more.
+    rounding = max(len(values), 10) * torch.finfo(values.dtype).eps * scale
+    return _verdict(lowest, rounding + doubt, vectors[:, 0])
 
 
 def _lanczos(H: Operator, doubt: float, generator: torch.Generator | None) -> Verdict:

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from ravine.solvers.signature import signature
+from ravine.solvers.signature import refuse_unnamed, signature
 from ravine.solvers.solver import Solver
 
 
@@ -13,7 +13,8 @@ class Named(Solver):
         super().__init_subclass__(**keywords)
         cls.__signature__ = signature(Solver, cls.kind)  # type: ignore[attr-defined]
 
-    def __init__(self, params: Any, **arguments: Any) -> None:
+    def __init__(self, params: Any, *more: Any, **arguments: Any) -> None:
+        refuse_unnamed(self.kind, more)
         super().__init__(params, None, **arguments)
 
 

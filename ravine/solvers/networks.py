@@ -6,7 +6,7 @@ from torch import nn
 
 from ravine.core.errors import RavineError
 from ravine.solvers.outputs import OutputSolver
-from ravine.solvers.signature import signature
+from ravine.solvers.signature import refuse_unnamed, signature
 
 
 class NamedOutput(OutputSolver):
@@ -16,7 +16,8 @@ class NamedOutput(OutputSolver):
         super().__init_subclass__(**keywords)
         cls.__signature__ = signature(OutputSolver, cls.kind)  # type: ignore[attr-defined]
 
-    def __init__(self, model: nn.Module, **arguments: Any) -> None:
+    def __init__(self, model: nn.Module, *more: Any, **arguments: Any) -> None:
+        refuse_unnamed(self.kind, more)
         if "criterion" not in arguments:
             raise RavineError(f"{self.kind} looks at outputs: give criterion=, as in criterion=nn.CrossEntropyLoss()")
         super().__init__(model, None, **arguments)

@@ -1,6 +1,8 @@
 """Truncated Newton: the Newton equation solved by conjugate gradients, as far as it is worth it."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -9,7 +11,10 @@ from torch import Tensor
 from ravine.core.operator import Operator
 from ravine.curvature.counted import Counted
 from ravine.curvature.krylov import System, cg
-from ravine.solvers.base import Direction, Memory, Model, Point, Problem, as_before
+from ravine.solvers.base import Direction, Memory, Model, Point, Problem
+from ravine.solvers.first_length import as_before
+
+KEPT = 32  # iterates of a path
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,8 @@ class NewtonCG(Direction):
 
     With a line search, Nocedal & Wright 2006, algorithm 7.1: where the first direction has negative curvature d = -g,
     where a later one has, d is what was reached. search="trust_region" is Steihaug's (algorithm 7.2): it goes along
-    negative curvature to the edge. most: products a step at most; n unless given.
+    negative curvature, or along none, to the edge. most: products a step at most; unless given, n in a trust region
+    and 20 n along a line.
     """
 
     forcing: float = 0.2
@@ -31,7 +37,7 @@ class NewtonCG(Direction):
         return self.model(point, memory, problem).end()
 
     def first(self, point: Point, d: Tensor, memory: Memory) -> float:
-        return as_before(point, d, memory)
+        return as_before(point.value, float(point.gradient @ d), memory)
 
     def learn(self, memory: Memory, before: Point, after: Point, d: Tensor, alpha: float) -> None:
         memory["value"] = before.value
@@ -39,21 +45,28 @@ class NewtonCG(Direction):
     def model(self, point: Point, memory: Memory, problem: Problem) -> "Path":
         norm = float(point.gradient.norm())
         tol = min(self.forcing, norm**0.5) * norm
-        return Path(problem.hessian(point), point.gradient, tol, self.most or problem.size)
+        most = self.most or problem.size * (1 if self.searcher.region else 20)
+        return Path(problem.hessian(point), point.gradient, tol, most)
 
 
 class Path(Model):
     """The iterates of conjugate gradients on H p = -g, each longer and lower on the model than the one before.
 
-    A path is walked once: a smaller radius cuts it shorter. negative: where it met negative curvature, the direction.
+    A path is walked once: a smaller radius cuts it shorter. Of its iterates 32 are kept at most: beyond that every
+    other one is left out, and the path goes straight from one that is left to the next, rising in length and falling
+    on the model all the same, since each iterate is the lowest of a space that holds those before it.
     """
 
     def __init__(self, H: Operator, g: Tensor, tol: float, most: int) -> None:
-        self.g, self.tol, self.most = g, tol, most
+        self.g, self.most = g, most
+        # As numbers around 1, so that squares are none too large or small; a power of two rounds nothing.
+        most_bits = 100 if g.dtype == torch.float32 else 900
+        self.unit = 2.0 ** min(max(math.frexp(float(g.abs().max()))[1], -most_bits), most_bits)
+        self.tol = tol / self.unit
         self.system = System(Counted(H, 0), 0.0, lambda r: r)
         self.iterates = [torch.zeros_like(g)]
-        self._steps = cg(self.system, -g)
-        self._ended = False
+        self._steps = cg(self.system, g / -self.unit)
+        self._ended, self._walked = False, 0
 
     def walk(self) -> bool:
         """One iterate further; whether there was one."""
@@ -64,13 +77,17 @@ class Path(Model):
             self._ended = True
             return False
         x, left = found
-        self.iterates.append(x)
-        self._ended = left <= self.tol or len(self.iterates) > self.most
+        self.iterates.append(x * self.unit)
+        self._walked += 1
+        self._ended = left <= self.tol or self._walked >= self.most
+        if len(self.iterates) > KEPT:
+            del self.iterates[2:-2:2]  # the first step stays, the least that a step must be worth
         return True
 
     @property
-    def negative(self) -> Tensor | None:
-        d = self.system.negative
+    def down(self) -> Tensor | None:
+        """The direction downhill in which it met negative curvature, or none."""
+        d = self.system.flat if self.system.negative is None else self.system.negative
         return d if d is None or float(d @ self.g) <= 0 else -d
 
     def end(self) -> Tensor:
@@ -86,15 +103,14 @@ class Path(Model):
         return p, -float(self.g @ p) - 0.5 * float(p @ (self.system.A @ p))
 
     def _cut(self, radius: float) -> Tensor:
-        i = 1
-        while i < len(self.iterates) or self.walk():
-            x = self.iterates[i]
+        for before, x in pairwise(self.iterates):
             if float(x.norm()) >= radius:
-                return _edge(self.iterates[i - 1], x - self.iterates[i - 1], radius)
-            i += 1
-        if self.negative is not None:
-            return _edge(self.iterates[-1], self.negative, radius)
-        return self.iterates[-1]
+                return _edge(before, x - before, radius)
+        while self.walk():
+            before, x = self.iterates[-2:]
+            if float(x.norm()) >= radius:
+                return _edge(before, x - before, radius)
+        return self.iterates[-1] if self.down is None else _edge(self.iterates[-1], self.down, radius)
 
 
 def _edge(start: Tensor, d: Tensor, radius: float) -> Tensor:

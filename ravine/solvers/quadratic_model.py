@@ -15,18 +15,20 @@ class SpectralModel(Model):
     """
 
     def __init__(self, values: Tensor, turned: Tensor, vectors: Tensor) -> None:
-        self.values, self.turned, self.vectors = values, turned, vectors
+        # In float64, since squares of short steps are too small for float32; the eigenvalues are as exact as they came.
+        self.values, self.turned, self.vectors = values.double(), turned.double(), vectors
+        self.eps = torch.finfo(values.dtype).eps
 
     def within(self, radius: float) -> tuple[Tensor, float]:
         c = self.coordinates(radius)
         fall = -float(self.turned @ c + 0.5 * (self.values * c) @ c)
-        return self.vectors @ c, fall
+        return self.vectors @ c.to(self.vectors), fall
 
     def coordinates(self, radius: float) -> Tensor:
         """-(B + lam I)^-1 g in the eigenvectors' coordinates, with the least lam >= 0 that keeps it inside."""
         values, g = self.values, self.turned
         lowest, scale = float(values.min()), float(values.abs().max())
-        tiny = 4 * torch.finfo(values.dtype).eps * max(scale, 1e-300)
+        tiny = 4 * max(self.eps * scale, torch.finfo(values.dtype).tiny)
         if lowest > tiny:
             p = -g / values
             if float(p.norm()) <= radius:
@@ -57,6 +59,7 @@ class SpectralModel(Model):
             if abs(norm - radius) <= 1e-3 * radius and norm <= radius * 1.001:
                 break
             low, high = (lam, high) if norm > radius else (low, lam)
-            step = (norm - radius) / radius * norm * norm / float((p * p / below).sum())
+            bent = float((p * p / below).sum())  # 0 where squares of so small numbers are
+            step = (norm - radius) / radius * norm * norm / bent if bent else 0.0
             lam = lam + step if low < lam + step < high else 0.5 * (low + high)
         return lam

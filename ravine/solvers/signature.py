@@ -2,7 +2,10 @@
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
+from ravine.core.errors import RavineError
 from ravine.solvers.base import Direction
 
 _INNER = ("self", "solver", "hyperparameters")
@@ -15,3 +18,9 @@ def signature(optimizer: type, kind: str) -> inspect.Signature:
     only = inspect.Parameter.KEYWORD_ONLY
     more = [inspect.Parameter(f.name, only, default=f.default, annotation=f.type) for f in fields]
     return inspect.Signature([*(one for one in own if one.name not in _INNER), *more])
+
+
+def refuse_unnamed(kind: str, more: Sequence[Any]) -> None:
+    """Raise where arguments after the first have no name."""
+    if more:
+        raise RavineError(f"{kind}: give arguments by name, as in lr=0.1; after the first there is {more[0]!r:.80}")

@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ravine.core.errors import RavineError
-from ravine.core.spec import Call, parse_links
+from ravine.core.spec import Call
 from ravine.engine.finite import NonFinite
 from ravine.solvers.base import Direction, Memory
 from ravine.solvers.closure import Closure, ClosureProblem
-from ravine.solvers.determinism import check_same
+from ravine.solvers.determinism import check_cleared, check_same
+from ravine.solvers.making import make_direction as make_direction
 
 Params = Iterable[Any]
 
@@ -46,7 +47,7 @@ class Solver(torch.optim.Optimizer):
         **hyperparameters: Any,
     ) -> None:
         self.method = make_direction(self.kind if solver is None else solver, hyperparameters)
-        given = list(params)
+        given = _listed(params, self.method.name)
         if not given:
             raise RavineError(f"{self.method.name} got no parameters: is the model frozen, or its iterator used up?")
         if isinstance(given[0], dict):
@@ -100,7 +101,20 @@ class Solver(torch.optim.Optimizer):
             raise RavineError(f"{self.method.name} moves all parameters as one vector: give them all when it is made")
         super().add_param_group(param_group)
 
-    def step(self, closure: Closure) -> Tensor:  # type: ignore[override]
+    def __repr__(self) -> str:
+        shown = Call(self.method.name, tuple(self.method.hyperparameters().items()))
+        group = self.param_groups[0]
+        return (
+            f"{type(self).__name__}({shown}, lr={float(group['lr']):g}, iterations={group['iterations']}: "
+            f"{self.problem.size:,} parameters of {self.problem.dtype}, {self.evaluations:,} evaluations, "
+            f"{self.products:,} products so far)"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, for copy.deepcopy and pickle; copy the model in the same call, so that both have one weight."""
+        return self.__dict__.copy()
+
+    def step(self, closure: Closure | None = None) -> Tensor:  # type: ignore[override]
         """Move the parameters by `iterations` steps; the loss is the one before them.
 
         Where anything is raised, the parameters are as they were.
@@ -108,6 +122,7 @@ class Solver(torch.optim.Optimizer):
         if not callable(closure):
             raise RavineError(f"{self.method.name} needs a closure that returns the loss: step(closure)")
         group, problem = self.param_groups[0], self.problem
+        problem.check_trained()
         self._check_lr(group["lr"])
         problem.closure = closure
         start = problem.read()
@@ -120,6 +135,8 @@ class Solver(torch.optim.Optimizer):
             if not self.memory.get("checked"):
                 again = problem.evaluate(start)  # the same tensor, so that a kept graph is of this point
                 check_same(point.value, again.value, closure, problem.dtype)
+                if problem.called_backward:
+                    check_cleared(point.gradient, again.gradient)
             self.memory["checked"] = True
             self.memory["lr"] = float(group["lr"])
             for _ in range(group["iterations"]):
@@ -193,16 +210,14 @@ class Solver(torch.optim.Optimizer):
         self.generator.set_state(generator.get_state())
 
 
-def make_direction(solver: str | Direction, hyperparameters: Mapping[str, Any]) -> Direction:
-    """The direction that a spec and hyperparameters beside it mean."""
-    if isinstance(solver, Direction):
-        return solver
-    if not isinstance(solver, str):
-        raise RavineError(f"solver= must be a spec such as 'lbfgs(history=10)' or a Direction, got {solver!r}")
-    calls = parse_links(solver)
-    if len(calls) != 1:
-        raise RavineError(f"a solver stands alone, it cannot be chained: '{solver}'")
-    return Direction.make(calls[0].including(**hyperparameters))
+def _listed(params: Any, name: str) -> list[Any]:
+    if isinstance(params, nn.Module):
+        raise RavineError(f"{name} is given parameters, not a module: write model.parameters()")
+    if isinstance(params, Tensor):
+        raise RavineError(f"{name} is given parameters in a list, not a tensor: write [tensor]")
+    if not isinstance(params, Iterable):
+        raise RavineError(f"{name} is given parameters, as model.parameters(), got {params!r:.80}")
+    return list(params)
 
 
 def _one_group(given: list[Any], name: str) -> list[Any]:

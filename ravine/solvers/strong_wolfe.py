@@ -37,10 +37,7 @@ class StrongWolfe(Search):
             further = cubic(before, trial)
             low, high = alpha + 1.0 * (alpha - before.alpha), alpha + 9.0 * (alpha - before.alpha)
             before, alpha = trial, min(max(further, low), high) if math.isfinite(further) and further > alpha else high
-        return line.ended(
-            f"the loss still falls at a step of {before.alpha:.3g} along the direction after {self.most} trials: it "
-            "may be unbounded below"
-        )
+        return line.endless(first, self.most)
 
     def _too_high(self, line: Line, trial: Trial) -> bool:
         """Whether the first condition fails."""
