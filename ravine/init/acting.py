@@ -82,7 +82,7 @@ def _shape(name: str, z: Tensor, more: tuple[Any, ...], rest: Mapping[str, Any])
     grid = torch.linspace(-30, 30, 6001, dtype=torch.float64)
     slope = _slope(name, grid, more, rest)
     largest = float(slope.max())
-    rests = not bool(_PLAIN[name](grid[grid < 0], *more, **rest).any())
+    rests = not bool(PLAIN[name](grid[grid < 0], *more, **rest).any())
     return largest, max(float(slope[0]), float(slope[-1])) < SATURATED * largest, rests
 
 
