@@ -222,6 +222,8 @@ def test_a_plain_rnn_takes_the_gain_of_its_nonlinearity_through_time() -> None:
     gru = Tagger(nn.GRU)
     init.apply(gru, "glorot", generator=generator())
     assert all(orthogonal(block) for block in gru.memory.weight_hh_l0.chunk(3))
+    init.apply(gru, "orthogonal(gain=2)", generator=generator())  # of what the spec does not name, gates are orthogonal
+    assert all(orthogonal(block) for block in gru.memory.weight_hh_l0.chunk(3))
 
 
 def test_grouped_and_transposed_convolutions_have_the_fans_of_their_groups() -> None:
@@ -425,6 +427,9 @@ REFUSED = [
     (lambda: Odd(torch.ones(4, 3, 2)), "he", {}, r"'thing' \(4, 3, 2\) belongs to a Odd, of which neither fan"),
     (lambda: nn.Linear(4, 4, dtype=torch.complex64), "glorot", {}, "'weight': glorot is not defined for"),
     (lambda: nn.Linear(4, 4), 3, {}, "an initialization is a spec such as"),
+    (lambda: nn.Linear(4, 4), "he", {"leave": ["weihgt"]}, "leave= 'weihgt': did you mean 'weight'"),
+    (lambda: nn.Linear(4, 4), "he", {"leave": "*.scale"}, r"unknown parameter in leave= '\*.scale'"),
+    (lambda: nn.Linear(4, 4), "he", {"generator": 3}, "generator= must be a torch.Generator, got 3"),
 ]  # fmt: skip
 
 
@@ -440,8 +445,39 @@ def test_what_cannot_be_done_is_refused_before_anything_has_changed(
     }
     before = {name: p.detach().clone() for name, p in real.items()}
     with pytest.raises(RavineError, match=message):
-        init.apply(made, spec, generator=generator(), **how)
+        init.apply(made, spec, **{"generator": generator(), **how})
     assert all(torch.equal(before[name], p) for name, p in real.items())
+
+
+@pytest.mark.parametrize("model", [nn.Linear, "x"])
+def test_only_a_model_is_initialized(model: Any) -> None:
+    with pytest.raises(RavineError, match="apply initializes a model, an nn"):
+        init.apply(model, "he")
+
+
+@pytest.mark.parametrize(
+    ("shape", "how", "message"),
+    [
+        (5, {}, r"glorot needs a shape, as in \(256, 784\), got 5"),
+        ((3, 4), {"device": "cdua"}, "device= must be one of torch's, as 'cpu' or 'cuda', got 'cdua'"),
+        ((3, 4), {"generator": 3}, "generator= must be a torch"),
+        ((3, 4), {"dtype": torch.complex64}, r"take glorot\(distribution='normal'\), he, lecun or orthogonal"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(shape: Any, how: dict[str, Any], message: str) -> None:
+    with pytest.raises(RavineError, match=message):
+        init.glorot(shape, **how)
+
+
+def test_running_statistics_begin_anew_with_the_scale() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model(torch.randn(8, 3, generator=generator()) + 9)
+    report = init.apply(model, "he", generator=generator(), leave=["1.*"])
+    assert float(model[1].running_mean.abs().sum()) > 0
+    report = init.apply(model, "he", generator=generator())
+    assert "running statistics begin anew" in report["1.weight"].why
+    assert torch.equal(model[1].running_mean, torch.zeros(4))
+    assert int(model[1].num_batches_tracked) == 0
 
 
 # ---------------------------------------------------------------- which function stands behind a weight

@@ -18,7 +18,7 @@ from ravine.init.plan import Plan, Step
 from ravine.init.random_walk import RandomWalk
 from ravine.init.report import Report
 from ravine.init.settings import Settings, settings
-from ravine.init.strategy import Strategy
+from ravine.init.strategy import Source, Strategy
 from ravine.init.trace import trace
 
 
@@ -51,6 +51,10 @@ def apply(
     >>> apply(model, "glorot", torch.Generator().manual_seed(0))["2.weight"].what
     'glorot'
     """
+    if not isinstance(model, nn.Module):
+        given = f"the class {model.__name__}, not an instance" if isinstance(model, type) else repr(model)
+        raise RavineError(f"apply initializes a model, an nn.Module; got {given}")
+    Source(generator, torch.float32, None)  # refuses what is no generator, before anything has changed
     wanted = settings(spec)
     found = parts(model)
     if not found:

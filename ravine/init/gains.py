@@ -80,6 +80,7 @@ def edge(f: Activation, q: float = 1.0) -> Edge:
         wanted = q * of.slope_square - of.variance  # (E f - centre)^2
         centre = of.mean - math.copysign(min(math.sqrt(max(0.0, wanted)), abs(of.mean)), of.mean)
         centre = 0.0 if abs(centre) < 1e-9 * abs(of.mean) else centre
+    centre = 0.0 if abs(centre) < 1e-12 * math.sqrt(q) else centre  # of an odd f rounding is left of the mean
     return Edge(q, weight, centre, weight**2 * (of.variance + (of.mean - centre) ** 2))
 
 

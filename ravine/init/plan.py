@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from ravine.core.errors import RavineError
+from ravine.core.errors import RavineError, unknown
 from ravine.init.activations import Activation, activation
 from ravine.init.edges import edges
 from ravine.init.fixup import Fixup
@@ -53,6 +53,10 @@ class Plan:
 
     def steps(self, leave: Sequence[str]) -> list[Step]:
         """One step for every parameter."""
+        names = [name for part in self.parts for name in (part.name, *part.tied)]
+        for pattern in leave:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                raise unknown("parameter in leave=", pattern, names, "Wildcards are those of file names.")
         return [self.step(part, leave) for part in self.parts]
 
     def step(self, part: Part, leave: Sequence[str]) -> Step:
@@ -93,7 +97,8 @@ class Plan:
     def _matrix(self, part: Part, place: Place | None) -> Step:
         strategy = self.wanted.strategy(part.role, part.name)  # None for recurrent ones alone
         if strategy is None or (part.role == "recurrent" and part.role not in self.wanted.strategies):
-            strategy = strategy if isinstance(strategy, Orthogonal) else Orthogonal()
+            through_time = isinstance(strategy, Orthogonal) and isinstance(strategy.gain, str)
+            strategy = strategy if through_time else Orthogonal()
         turned = place is not None and place.turned and part.kind == "matrix"
         role, strategy = self._branch_role(part, strategy)
         shapes = [tuple(view.shape) for view in part.matrices(turned)]
@@ -236,7 +241,10 @@ class Plan:
             return self._left(part, f"which constant leaves the scale of a {kind} as it is does not show")
         if one == 0:
             return self._filled(part, "zeros", nn.init.zeros_, "scale of a normalization that multiplies by 1 + this")
-        return self._filled(part, "ones", nn.init.ones_, "scale of a normalization")
+        if getattr(part.owner, "running_mean", None) is None:
+            return self._filled(part, "ones", nn.init.ones_, "scale of a normalization")
+        why = "scale of a normalization, whose running statistics begin anew"
+        return self._filled(part, "ones", lambda p: (nn.init.ones_(p), part.owner.reset_running_stats()), why)
 
     def _ending(self, part: Part) -> Step:
         """What makes the end of a residual branch zero."""
@@ -286,5 +294,5 @@ def _not_understood(part: Part) -> RavineError:
         )
     else:
         what = f"{shape} belongs to a {type(part.owner).__name__}, of which neither fan nor orientation is known"
-    more = "pass example=inputs, so that its use is seen, or " if len(shape) == 2 else ""
+    more = "pass example=inputs (it shows no use in einsum, or of parametrized ones), or " if len(shape) == 2 else ""
     return RavineError(f"parameter '{part.name}' {what}: {more}leave=['{part.name}'] and set it yourself")

@@ -58,6 +58,8 @@ class Strategy(Declared):
         Raises `RavineError` for a shape without fans, a type that is no floating one, an unknown role, and for a gain
         where the strategy has none.
         """
+        if not isinstance(shape, Sequence):
+            raise RavineError(f"{self.name} needs a shape, as in (256, 784), got {shape!r}")
         shape, dtype = tuple(shape), dtype or torch.get_default_dtype()
         self.check(shape, role, gain, dtype)
         working = torch.float32 if dtype in NARROW else dtype
@@ -76,7 +78,8 @@ class Strategy(Declared):
         if not (dtype.is_floating_point or dtype.is_complex) or dtype.itemsize < 2:
             raise RavineError(f"{self.name}: dtype must be a float of 16 bits or more or a complex type, got {dtype}")
         if dtype.is_complex and not (self.isotropic and getattr(self, "distribution", "normal") == "normal"):
-            raise RavineError(f"{self} is not defined for {dtype}: take glorot, he or lecun (normal) or orthogonal")
+            raise RavineError(f"{self} is not defined for {dtype}: take glorot(distribution='normal'), he, lecun or "
+                "orthogonal")
         low, high = self.dimensions
         if not low <= len(shape) <= high:
             raise RavineError(
@@ -139,6 +142,14 @@ class Source:
     generator: torch.Generator | None
     dtype: torch.dtype
     device: torch.device | str | None
+
+    def __post_init__(self) -> None:
+        if self.generator is not None and not isinstance(self.generator, torch.Generator):
+            raise RavineError(f"generator= must be a torch.Generator, got {self.generator!r}")
+        try:
+            torch.device(self.device or "cpu")
+        except (RuntimeError, TypeError) as error:
+            raise RavineError(f"device= must be one of torch's, as 'cpu' or 'cuda', got {self.device!r}") from error
 
     @property
     def target(self) -> torch.device:
