@@ -119,7 +119,7 @@ def test_a_task_of_a_loss_alone_is_refused_with_what_it_lacks() -> None:
 
 def test_a_race_tunes_the_declared_space_of_a_solver() -> None:
     listed = points(parse("kfac(share=0.5)"), 5, 0)
-    assert str(listed[0].spec) == "kfac(share=0.5, lr=1.0, damping=100.0)"
+    assert str(listed[0].spec) == "kfac(share=0.5, lr=1.0, damping=1.0)"
     assert len({point.setting["lr"] for point in listed}) == 5
     assert all(0.03 <= point.setting["lr"] <= 1 for point in listed)
     assert set(points(parse("kfac(lr=0.5)"), 5, 0)[1].setting) == {"damping"}

@@ -64,7 +64,7 @@ COMPOSERS = {
         "solver", "named", "minimizing", "gauss_newton", "newton", "saddle_free", "outputs", "layerwise", "kfac",
         "ekfac", "hessian_free", "levenberg_marquardt", "networks",
     },
-    "claims": {"transferred_features", "transfer_between_equal_halves"},
+    "claims": {"transferred_features", "transfer_between_equal_halves", "momentum_on_a_deep_autoencoder"},
     "report": {"document", "terminal", "crossing", "curves", "tuning"},
 }
 

@@ -6,6 +6,7 @@ from the checks that the function returns, by one rule for all claims (`verdict`
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -35,11 +36,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Trial:
-    """What a measurement is given: how much to run, and its own chance."""
+    """What a measurement is given: how much to run, its own chance, and a place for what is done of it.
+
+    kept: a folder of this claim at this scale and seed, of its source as it stands. A measurement of hours puts its
+        partial results there and goes on from them when it was killed; None where nothing is kept.
+    """
 
     claim: str
     scale: Scale = "normal"
     seed: int = 0
+    kept: Path | None = None
 
     def pick(self, *, quick: T, normal: T, full: T | None = None) -> T:
         """The value for this scale; `full` is the normal one unless given."""
@@ -86,7 +92,8 @@ class Claim:
     statement: what is said, in a sentence. claimed: the figures or the behaviour that would bear it out.
     source: where it is said, with page or equation. equation: its formula as text, where one helps.
     setting: what is run, on what, with how many seeds.
-    seconds: how long `measure` takes about, on one core at the normal scale.
+    seconds: how long `measure` takes about, on one core at the normal scale. full_seconds: at the full one, where that
+        is not about ten times as long.
     disagreement: the name ("D4") of the place where deck, book and source disagree. `holds` is the verdict that the
         texts themselves lead to, and `because` says who says what, in their words; the experiment then shows the
         disagreement in numbers, and decides where `holds` is not one of the texts' verdicts.
@@ -102,6 +109,7 @@ class Claim:
     setting: str
     measure: Callable[[Trial], Findings] = field(repr=False)
     seconds: float
+    full_seconds: float = 0.0
     equation: str = ""
     disagreement: str = ""
     holds: Verdict = "REPRODUCED"

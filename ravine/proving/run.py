@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ravine import claims
@@ -47,7 +48,8 @@ def run(
     """Measure the named claims and return what was found, in their order.
 
     out: the folder of the records. What is there already, from the same source, seed and scale, is not run again; a
-        record that another version of the claim left is kept in `records/earlier/`.
+        record that another version of the claim left is kept in `records/earlier/`, and what a claim of hours has done
+        of itself in `partial/`, from which it goes on when it was killed.
     workers: claims at a time, each in a process with one thread. Those that measure time run by themselves at the end.
 
     Raises `RavineError` for an unknown claim or a folder that cannot be written to.
@@ -74,7 +76,8 @@ class _Run:
     def __init__(self, jobs: Sequence[Job], folder: Path, workers: int, observe: Observe) -> None:
         self.jobs, self.records, self.workers, self.observe = jobs, folder / "records", workers, observe
         self.notes: list[str] = []
-        self.seconds = {one: claims.claim(one.claim).seconds * _SHARE[one.scale] for one in jobs}
+        self.prove = partial(prove, partial=folder / "partial")
+        self.seconds = {one: _seconds(one) for one in jobs}
         self.waiting = [one for one in jobs if not self._finished(one)]
         self._circumstances = {"versions": versions(), "machine": machine()}
 
@@ -86,7 +89,7 @@ class _Run:
         limits = Limits(60 + 20 * max(self.seconds.values(), default=0.0))
         for group, workers in (([one for one in longest_first if one not in timed], self.workers), (timed, 1)):
             if group:
-                Crew("", workers).run(group, limits, self._open, self._done, prove)
+                Crew("", workers).run(group, limits, self._open, self._done, self.prove)
         found = [proof(self.records / one.file) for one in self.jobs]
         return [one for one in found if one is not None]
 
@@ -118,3 +121,11 @@ class _Run:
         total = sum(self.seconds.values())
         done = len(self.jobs) - len(self.waiting)
         self.observe(Progress(done, len(self.jobs), total - left, total, last, self.notes))
+
+
+def _seconds(one: Job) -> float:
+    """How long a job takes about."""
+    claim = claims.claim(one.claim)
+    if one.scale == "full" and claim.full_seconds:
+        return claim.full_seconds
+    return claim.seconds * _SHARE[one.scale]

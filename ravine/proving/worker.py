@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from multiprocessing import connection
+from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
@@ -12,13 +13,14 @@ from ravine.proving.job import Job
 from ravine.racing.worker import peak_memory, reporting
 
 
-def prove(pipe: connection.Connection, source: str, job: Job) -> None:
-    """Measure one claim."""
+def prove(pipe: connection.Connection, source: str, job: Job, *, partial: Path | None = None) -> None:
+    """Measure one claim; what a long one has done so far is kept below `partial`, by the job's id."""
     with reporting(pipe):
         claim = claims.claim(job.claim)
         started = time.perf_counter()
         with threadpool_limits(1):  # NumPy's BLAS too: workers share the cores, and sums keep their order
-            found = claim.measure(Trial(job.claim, job.scale, job.seed))
+            kept = partial / f"{job.claim}-{job.id}" if partial else None
+            found = claim.measure(Trial(job.claim, job.scale, job.seed, kept))
         seconds = time.perf_counter() - started
         for check in found.checks:
             pipe.send(("row", {"check": check.row()}))

@@ -32,6 +32,9 @@ class HessianFree(OutputDirection):
     the model without λ foretold the loss well (ρ > 3/4) and by 3/2 where not (ρ < 1/4; section 4.1). Then the step
     shrinks by .8 until the loss falls by 1 % of what its slope says.
 
+    Where that does not happen in 60 trials, or rounding hides what is foretold, nothing moves, λ stays and `reason`
+    says why.
+
     share: the part of the batch on which G is multiplied. structural: λ times it weighs changes of the hidden states,
     given by hidden= (Martens & Sutskever 2011, section 3.2, with squared error). Half of lr is half of the step.
     """
@@ -64,9 +67,17 @@ class HessianFree(OutputDirection):
         memory["last"] = iterates[-1]
         value, d = _best(problem, point, iterates)
         foreseen = float(g @ d) + 0.5 * float(d @ (G @ d))
+        if max(abs(value - point.value), abs(foreseen)) <= 4 * torch.finfo(problem.dtype).eps * abs(point.value):
+            told = f"the foretold fall of {abs(foreseen):.2g} is within the rounding of the loss {point.value:.4g}"
+            return Moved(point, f"{told}; the damping stays")
         rho = (value - point.value) / foreseen if foreseen < 0 else -math.inf
         memory["damping"] = damping * (2 / 3 if rho > 0.75 else 1.5 if not rho >= 0.25 else 1.0)
-        return self._along(problem, point, d, value, float(memory.get("lr", 1.0)))
+        moved = self._along(problem, point, d, value, float(memory.get("lr", 1.0)))
+        if not moved.reason:
+            return moved
+        if math.isfinite(value):  # not one of 60 lengths helps: it is not the damping, but rounding that hides the fall
+            memory["damping"] = damping
+        return Moved(point, f"{moved.reason}; the damping is now {memory['damping']:.3g}")
 
     def _solved(self, B: Operator, g: Tensor, weights: Tensor, start: Tensor) -> list[Tensor]:
         """Iterates of CG on B d = -g, the last among them."""
@@ -99,7 +110,7 @@ class HessianFree(OutputDirection):
             if (value if alpha == 1 else problem.value(x)) <= point.value + _FALL * alpha * slope:
                 return Moved(Point(x, math.nan, point.gradient))
             alpha *= _SHRINK
-        return Moved(point, f"no step down to a length of {alpha:.2g} lowered the loss enough; the damping grows")
+        return Moved(point, f"no step down to a length of {alpha:.2g} lowered the loss enough")
 
 
 def _best(problem: OutputsProblem, point: Point, iterates: list[Tensor]) -> tuple[float, Tensor]:

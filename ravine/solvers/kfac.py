@@ -18,7 +18,11 @@ class KFAC(Layerwise):
     anew at the first three steps and each `refresh`th, damped by √λ π and √λ / π (section 6.3, with γ = √λ).
     The step is α d + μ δ, δ the last one: the best of the model with the exact Gauss-Newton matrix and λ, on the same
     share (section 7; without `momentum`, α d). Every `adapt`th step λ, from `damping` on, becomes (19/20)^adapt times
-    as large or small, as the model's foresight tells (section 6.5). lr scales the step.
+    as large or small, as the model's foresight tells (section 6.5), but not below `least`. lr scales the step.
+
+    Unlike in the paper a step is taken back, with a `reason`, and λ doubled, where the loss is above twice the one
+    before it. At an `adapt`th step that is asked of its own batch; else of the next one, where that begins with a loss
+    above twice the last.
 
     Layers are Linear, Conv1d and Conv2d. Parameters of others, of grouped convolutions, and weights shared by several
     layers get a diagonal instead: averages of squares of the gradients, and λ. γ is not searched for, nor are iterates

@@ -20,7 +20,7 @@ State = dict[str, Any]
 class Layerwise(OutputDirection, register=False):
     """A solver whose curvature is a block for each layer. What is said of the parts stands at `KFAC`."""
 
-    damping: float = 100.0
+    damping: float = 1.0
     least: float = 0.03
     momentum: bool = True
     share: float = 0.25
@@ -39,13 +39,16 @@ class Layerwise(OutputDirection, register=False):
     def step(self, problem: Problem, point: Point, memory: Memory) -> Moved:
         """One step: statistics, inverses where they are due, the step that fits best, damping where it is due."""
         problem, point = seen(problem, self.name), at(problem, point)
+        if (earlier := self.back(problem, point.x, point.value, memory)) is not None:
+            return Moved(*earlier)
+        memory["value"] = point.value
         part = problem.share(self.share)
         memory["steps"] = steps = memory.get("steps", 0) + 1
         memory.setdefault("damping", float(self.damping))
         damping = memory["damping"]
         if (steps - 1) % self.every == 0:
             self._observe(problem, part, memory)
-        if steps <= 3 or steps % self.refresh == 0:
+        if steps <= 3 or steps % self.refresh == 0 or memory.pop("stale", False):
             for name, state in memory["layers"].items():
                 self.renew(state, damping, problem.passes(part).layers[name].place)
         d, g = -self._natural(point.gradient, memory, problem.passes(part)), point.gradient
@@ -57,12 +60,37 @@ class Layerwise(OutputDirection, register=False):
             return Moved(point, "the step is not finite: the damping is too small for the statistics' rounding")
         if self.adapt and steps % self.adapt == 0:
             value, foreseen = problem.value(after), (lr - lr * lr / 2) * along
-            memory["damping"] = self._adapted(damping, (value - point.value) / foreseen if foreseen < 0 else 1.0)
-            if not value <= point.value + abs(point.value):  # far off: no such step
-                memory.pop("last", None)
-                return Moved(Point(point.x, math.nan, g))
-        memory["last"] = delta
+            if _far_off(value, point.value):
+                return Moved(Point(point.x, math.nan, g), self._told(point.value, value, memory))
+            fell = 1.0 if value <= point.value else -math.inf  # with lr = 2 and more the model foretells no fall
+            memory["damping"] = self._adapted(damping, (value - point.value) / foreseen if foreseen < 0 else fell)
+        memory["last"], memory["reach"] = delta, lr
         return Moved(Point(after, math.nan, g))
+
+    def back(self, problem: OutputsProblem, x: Tensor, value: float, memory: Memory) -> tuple[Point, str] | None:
+        """The place before the last step, where the loss of this batch rose far by it.
+
+        It is looked for where the loss is above twice the one before, which was another batch's perhaps.
+        """
+        before = memory.get("value")
+        if before is None or "last" not in memory or not _far_off(value, before):
+            return None
+        earlier = torch.sub(x, memory["last"], alpha=memory["reach"])
+        found = problem.value(earlier)
+        problem.write(x)
+        if not (math.isfinite(found) and _far_off(value, found)):
+            return None
+        memory["value"] = found
+        return Point(earlier, found, torch.empty(0)), self._told(found, value, memory)
+
+    def _told(self, before: float, value: float, memory: Memory) -> str:
+        """The reason for taking a step back, which is forgotten; the damping is doubled."""
+        memory.pop("last", None)
+        memory["damping"], memory["stale"] = 2 * memory["damping"], True
+        return (
+            f"a step raised the loss of the batch from {before:.4g} to {value:.4g} and was taken back; the damping is "
+            f"doubled to {memory['damping']:.3g}"
+        )
 
     def _adapted(self, damping: float, rho: float) -> float:
         """Levenberg and Marquardt's rule: less damping where the model foretold the loss well, else more."""
@@ -116,6 +144,11 @@ class Layerwise(OutputDirection, register=False):
             found[slices[p]] = g[slices[p]] / (diagonal + damping)
             start += count
         return found
+
+
+def _far_off(value: float, before: float) -> bool:
+    """Whether a loss is above twice the one before a step, or not finite."""
+    return not value <= before + abs(before)
 
 
 def _average(state: State, key: str, found: Tensor, weight: float) -> None:

@@ -1,17 +1,16 @@
 """Solvers that look at a network's outputs: the problem they see, and the optimizer that is stepped with a batch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from ravine.core.errors import RavineError
 from ravine.core.operator import Operator
-from ravine.core.sampling import draw_for
 from ravine.curvature.batches import examples
 from ravine.curvature.gauss_newton import inner_products, product_of
 from ravine.curvature.linear import Product
@@ -20,13 +19,11 @@ from ravine.curvature.passes import Pass, Passes
 from ravine.curvature.problem import Problem as Within
 from ravine.curvature.problem import at_rest
 from ravine.curvature.twice import checked
-from ravine.solvers.base import Direction, Point, Problem
+from ravine.engine.finite import NonFinite
+from ravine.solvers.base import Direction, Memory, Point, Problem
 from ravine.solvers.closure import ClosureProblem
+from ravine.solvers.criteria import Criterion, Forward, Sample, check_filled, check_mean, cut, parts, size
 from ravine.solvers.solver import Solver
-
-Forward = Callable[[nn.Module, Any], Any]
-Criterion = Callable[[Any, Any], Tensor]
-Sample = Callable[[Any, Any], tuple[Any, int]]
 
 _FEWEST = 32  # examples in a share of a batch
 
@@ -64,12 +61,18 @@ class OutputsProblem(ClosureProblem):
 
     def share(self, part: float) -> Any:
         """The first `part` of the batch's examples; the whole, where they are few or cannot be told apart."""
-        leaves = [leaf for leaf in tree_leaves(self.batch) if isinstance(leaf, Tensor)]
-        sizes = {leaf.shape[0] if leaf.ndim else 0 for leaf in leaves}
-        if part >= 1 or len(sizes) != 1:
+        whole = size(self.batch)
+        if part >= 1 or whole is None:
             return self.batch
-        count = max(_FEWEST, math.ceil(part * next(iter(sizes))))
-        return tree_map(lambda leaf: leaf[:count] if isinstance(leaf, Tensor) else leaf, self.batch)
+        return cut(self.batch, 0, max(_FEWEST, math.ceil(part * whole)))
+
+    def check(self, part: float) -> None:
+        """Raise where the criterion is no mean over examples and `part` of a batch is to stand for it."""
+        if part < 1:
+            self.evaluations += 1
+            with at_rest(self.within.model):
+                check_mean(lambda some: self.criterion(self.forward(self.within.model, some), some), self.batch,
+                           self.owner)  # fmt: skip
 
     def passed(self, batch: Any, empirical: bool = False) -> Pass:
         """A pass through `batch` with targets drawn anew, or with the criterion's own curvature: one evaluation.
@@ -151,6 +154,13 @@ class OutputDirection(Direction, register=False):
     search: str = "fixed"
     needs: ClassVar[frozenset[str]] = frozenset({"outputs"})
 
+    def back(self, problem: "OutputsProblem", x: Tensor, value: float, memory: Memory) -> tuple[Point, str] | None:
+        """Where x was before the last step, when that made `value`, the loss of the batch at hand, far higher or inf.
+
+        With the reason; None where it did not, or this solver looks ahead itself.
+        """
+        return None
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.search != "fixed":
@@ -163,14 +173,16 @@ class OutputSolver(Solver):
     """A solver that looks at the model's outputs: `OutputSolver(model, "kfac", criterion=nn.CrossEntropyLoss())`.
 
     It is given the model instead of parameters, and `step(batch)` instead of a closure; the loss is
-    criterion(forward(model, batch), batch), a mean over the batch's examples.
+    criterion(forward(model, batch), batch), a mean over the batch's examples: one of torch's criteria with another
+    reduction is refused, and a function that sums is where the solver has a share= below 1.
     forward(model, batch): the outputs; model(batch[0]) unless given.
     criterion(outputs, batch): or one of torch's criteria, which is given outputs and batch[1].
     sample(outputs, batch): the batch with targets drawn from the model's own predictions and the number of draws over
         which the criterion takes its mean, see `ravine.Task`. Known for torch's cross-entropies and squared error.
     hidden(model, batch): the hidden states, for `hessian_free` with structural damping.
     params: which parameters are moved, by names or themselves; all trainable ones unless given.
-    The other arguments and attributes are those of `ravine.solvers.Solver`.
+    The other arguments and attributes are those of `ravine.solvers.Solver`. `reason` says why the last step did not
+    move, or that it was taken back; it is empty where it moved.
     """
 
     needs_outputs: ClassVar[bool] = True
@@ -200,7 +212,7 @@ class OutputSolver(Solver):
             if not callable(value) and (value is not None or name == "criterion"):
                 raise RavineError(f"{name}= must be a function, got {value!r}")
         self._within = Within(model, params)
-        self._parts = (*_parts(criterion, forward, sample), hidden)
+        self._parts = (*parts(criterion, forward, sample), hidden)
         super().__init__(
             list(self._within.named.items()), solver, lr=lr, iterations=iterations, generator=generator,
             **hyperparameters,
@@ -211,34 +223,46 @@ class OutputSolver(Solver):
         return OutputsProblem(self._within, *self._parts, self.method.name, self.generator)
 
     def step(self, batch: Any) -> Tensor:  # type: ignore[override]
-        """Move the parameters by `iterations` steps on one batch; the loss is the one before them."""
+        """Move the parameters by `iterations` steps on one batch; the loss is the one before them.
+
+        A step that is taken back is told in `reason`: where the loss was not finite there, the one that is returned is
+        that of the place gone back to.
+        """
         if callable(batch):
             raise RavineError(f"{self.method.name} is stepped with a batch, not a closure: step((inputs, targets))")
+        check_filled(batch, self.method.name)
         self.problem.batch = batch
         try:
+            if not self.memory.get("checked"):
+                self.problem.check(getattr(self.method, "share", 1.0))
             return super().step(self.problem.loss)
+        except NonFinite:
+            found = self._taken_back()
+            if found is None:
+                raise
+            return found
         finally:
             self.problem.batch = None
+
+    def _taken_back(self) -> Tensor | None:
+        """The loss where the parameters were before the last step, when it is finite there and not here."""
+        problem, method, here = self.problem, self.method, self.problem.read()
+        back = None
+        try:
+            if isinstance(method, OutputDirection):
+                back = method.back(problem, here, math.inf, self.memory)
+        finally:
+            problem.write(here if back is None else back[0].x)
+        if back is None:
+            return None
+        self.reason = back[1]
+        return torch.tensor(back[0].value, dtype=problem.dtype, device=problem.device)
 
 
 def _mean_square(hidden: Any, batch: Any) -> Tensor:
     """Half the square of hidden states, summed over all but the examples."""
     leaves = tree_leaves(hidden)
     return torch.stack([leaf.square().sum() / 2 for leaf in leaves]).sum() / len(leaves[0])
-
-
-def _parts(criterion: Any, forward: Forward | None, sample: Sample | None) -> tuple[Forward, Criterion, Sample | None]:
-    forward = forward or (lambda model, batch: model(batch[0]))
-    if not isinstance(criterion, nn.Module):
-        return forward, criterion, sample
-    draw = draw_for(criterion)
-
-    def drawn(outputs: Any, batch: Any) -> tuple[Any, int]:
-        assert draw is not None
-        targets, count = draw(outputs, batch[1])
-        return (batch[0], targets), count
-
-    return forward, lambda outputs, batch: criterion(outputs, batch[1]), sample or (drawn if draw else None)
 
 
 def at(problem: Problem, point: Point) -> Point:
