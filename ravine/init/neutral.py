@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 
 def neutral(module: nn.Module) -> float | None:
@@ -44,3 +45,9 @@ def _with(module: nn.Module, weight: Tensor, value: float, x: Tensor) -> Tensor 
     except Exception:  # of any kind: the shape was a guess
         return None
     return made if isinstance(made, Tensor) and made.shape == x.shape and bool(made.isfinite().all()) else None
+
+
+def as_new(owner: _NormBase, scale: Tensor) -> None:
+    """A scale of 1, behind statistics of nothing yet: those of before were of other weights."""
+    owner.reset_running_stats()
+    scale.fill_(1.0)

@@ -4,9 +4,10 @@ import dataclasses
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ravine.core.errors import RavineError, unknown
 from ravine.init.activations import Activation, activation
@@ -14,7 +15,7 @@ from ravine.init.edges import edges
 from ravine.init.fixup import Fixup
 from ravine.init.flow import Flow, Place, Unknown
 from ravine.init.gains import Edge, gain, limit
-from ravine.init.neutral import neutral
+from ravine.init.neutral import as_new, neutral
 from ravine.init.normal import Normal
 from ravine.init.orthogonal import Orthogonal
 from ravine.init.parts import MATRIX, RECURRENT, Part, gate, gates_of
@@ -96,9 +97,9 @@ class Plan:
 
     def _matrix(self, part: Part, place: Place | None) -> Step:
         strategy = self.wanted.strategy(part.role, part.name)  # None for recurrent ones alone
-        if strategy is None or (part.role == "recurrent" and part.role not in self.wanted.strategies):
-            through_time = isinstance(strategy, Orthogonal) and isinstance(strategy.gain, str)
-            strategy = strategy if through_time else Orthogonal()
+        unnamed = part.role == "recurrent" and part.role not in self.wanted.strategies
+        if strategy is None or (unnamed and not (isinstance(strategy, Orthogonal) and isinstance(strategy.gain, str))):
+            strategy = Orthogonal()
         turned = place is not None and place.turned and part.kind == "matrix"
         role, strategy = self._branch_role(part, strategy)
         shapes = [tuple(view.shape) for view in part.matrices(turned)]
@@ -241,10 +242,10 @@ class Plan:
             return self._left(part, f"which constant leaves the scale of a {kind} as it is does not show")
         if one == 0:
             return self._filled(part, "zeros", nn.init.zeros_, "scale of a normalization that multiplies by 1 + this")
-        if getattr(part.owner, "running_mean", None) is None:
-            return self._filled(part, "ones", nn.init.ones_, "scale of a normalization")
-        why = "scale of a normalization, whose running statistics begin anew"
-        return self._filled(part, "ones", lambda p: (nn.init.ones_(p), part.owner.reset_running_stats()), why)
+        if isinstance(part.owner, _NormBase) and part.owner.running_mean is not None:
+            why = "scale of a normalization, whose running statistics begin anew"
+            return self._filled(part, "ones", partial(as_new, part.owner), why)
+        return self._filled(part, "ones", nn.init.ones_, "scale of a normalization")
 
     def _ending(self, part: Part) -> Step:
         """What makes the end of a residual branch zero."""
